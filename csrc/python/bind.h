@@ -1,0 +1,14 @@
+// One function per op adds its entries to the module; see module.cpp.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "python/array.h"
+
+namespace masr::python {
+
+void bind_runtime(pybind11::module_& m);
+void bind_jacobian(pybind11::module_& m);
+
+}  // namespace masr::python

@@ -1,0 +1,8 @@
+// pymasr._C: the ops on 5-D arrays given by DLPack, and the settings of the library. No arithmetic here.
+#include "python/bind.h"
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Kernels of pymasr; use them through pymasr.ops.";
+  masr::python::bind_runtime(m);
+  masr::python::bind_jacobian(m);
+}

@@ -1,0 +1,8 @@
+"""The ops: fused kernels behind torch custom ops; every one also takes and returns NumPy arrays.
+
+Each op has a plain twin of the same name in :mod:`pymasr.ops.reference`.
+"""
+
+from pymasr.ops.jacobian import jacobian_determinant
+
+__all__ = ["jacobian_determinant"]
