@@ -10,15 +10,19 @@
 namespace masr {
 namespace {
 
+InstructionSet from_environment() {
+  const InstructionSet best = best_instruction_set();
+  const char* asked = std::getenv("MASR_ISA");
+  if (asked == nullptr || *asked == '\0') return best;
+  for (InstructionSet set : {InstructionSet::baseline, InstructionSet::avx2, InstructionSet::avx512}) {
+    if (std::strcmp(asked, name(set)) == 0 && set <= best) return set;
+  }
+  throw std::invalid_argument(std::string("MASR_ISA must be baseline, avx2 or avx512, and this machine can run at most ") +
+                              name(best) + "; got " + asked);
+}
+
 std::atomic<InstructionSet>& setting() {
-  static std::atomic<InstructionSet> value{[] {
-    const InstructionSet best = best_instruction_set();
-    const char* asked = std::getenv("MASR_ISA");
-    for (InstructionSet set : {InstructionSet::baseline, InstructionSet::avx2, InstructionSet::avx512}) {
-      if (asked && std::strcmp(asked, name(set)) == 0 && set <= best) return set;
-    }
-    return best;
-  }()};
+  static std::atomic<InstructionSet> value{from_environment()};
   return value;
 }
 
