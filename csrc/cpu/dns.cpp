@@ -100,12 +100,12 @@ struct NeighbourRows {
     for (const float*& row : p) row += group.channel * pitch;
   }
 
-  void read(std::int64_t c, std::int64_t x, vec (&f)[6]) const {
+  [[gnu::always_inline]] void read(std::int64_t c, std::int64_t x, vec (&f)[6]) const {
     for (int i = 0; i < 6; ++i) f[i] = load(p[i] + c * pitch + x);
   }
 
-  void distances(std::int64_t channels, std::int64_t x, vec (&distance)[12]) const {
-    for (vec& value : distance) value = vec{};
+  [[gnu::always_inline]] void distances(std::int64_t channels, std::int64_t x, vec (&distance)[12]) const {
+    for_each_pair([&](auto pair) { distance[pair] = vec{}; });
     for (std::int64_t c = 0; c < channels; ++c) {
       vec f[6];
       read(c, x, f);
@@ -114,18 +114,13 @@ struct NeighbourRows {
   }
 };
 
-/// The 12 relations at x and, for the backward pass, what they came from.
-struct Relations {
-  vec distance[12], relation[12], mean, inverse;
-
-  Relations(const NeighbourRows& rows, std::int64_t channels, std::int64_t x, float eps) {
-    rows.distances(channels, x, distance);
-    mean = dns_mean(distance);
-    inverse = 1.0f / maximum(splat(eps), mean);  // this order lets a NaN through
-    const vec scale = -log2_e * inverse;
-    for_each_pair([&](auto pair) { relation[pair] = exp2_nonpositive(distance[pair] * scale); });
-  }
-};
+/// Relations from distances, and 1 / V. Always inline, so that neither array passes through memory.
+[[gnu::always_inline]] inline vec relate(const vec (&distance)[12], vec mean, float eps, vec (&relation)[12]) {
+  const vec inverse = 1.0f / maximum(splat(eps), mean);  // this order lets a NaN through
+  const vec scale = -log2_e * inverse;
+  for_each_pair([&](auto pair) { relation[pair] = exp2_nonpositive(distance[pair] * scale); });
+  return inverse;
+}
 
 /// Sums of the gradients to the features in a tile, float32, a ring of planes that moves along z.
 class GradientWindow {
@@ -196,6 +191,7 @@ void dns(const View& features, const DnsParameters& parameters, const View& out)
       for (std::int64_t z = tile.z_begin; z < tile.z_end; ++z) {
         window.move_to(z);
         for (std::int64_t y = tile.y_begin; y < tile.y_end; ++y) {
+          const OutputRow row{tile.n, z, y, y == tile.y_begin, y + 1 == tile.y_end};
           for (std::int64_t begin = 0; begin < width; begin += segments.width) {
             const std::int64_t end = smaller(begin + segments.width, width);
             for (std::int64_t first = 0; first < groups.count(); first += segments.groups) {
@@ -203,11 +199,13 @@ void dns(const View& features, const DnsParameters& parameters, const View& out)
                 const Group group = groups[g];
                 const NeighbourRows rows(window, features, group, z, y);
                 for (std::int64_t x = begin; x < end; x += lanes) {
-                  const Relations relations(rows, group.channels, x, parameters.eps);
-                  writer.put(x - begin, g - first, relations.relation);
+                  vec distance[12], relation[12];
+                  rows.distances(group.channels, x, distance);
+                  relate(distance, dns_mean(distance), parameters.eps, relation);
+                  writer.put(x - begin, g - first, relation);
                 }
               }
-              writer.end_segment(tile.n, z, y, begin, end, first);
+              writer.end_segment(row, begin, end, first);
             }
           }
         }
@@ -229,8 +227,8 @@ void dns_backward(const View& features, const View& gradient, const DnsParameter
     const std::int64_t pitch = window.pitch();
     GradientWindow sums(out, tile, reach.z, pitch);
     const Scratch gradients(12 * pitch);
-    // Along x the gradients of a row are kept, zeros on both sides, and added when the row is done: adding to voxels that
-    // the vector before has just written would wait for those stores.
+    // Along x the gradients of a row are kept, zeros on both sides, and added when the row is done: adding to voxels
+    // that the vector before has just written would wait for those stores.
     const std::int64_t x_floats = 2 * groups[0].channels * pitch;
     const Scratch along_x(x_floats);
     for (std::int64_t i = 0; i < x_floats; ++i) along_x.data()[i] = 0.0f;
@@ -255,11 +253,13 @@ void dns_backward(const View& features, const View& gradient, const DnsParameter
           }
           const NeighbourRows rows(window, features, group, z, y);
           for (std::int64_t x = 0; x < width; x += lanes) {
-            const Relations relations(rows, group.channels, x, parameters.eps);
-            vec weight[12];
-            for (int k = 0; k < 12; ++k) weight[k] = load(gradients.data() + k * pitch + x);
-            const vec share = relations.mean >= parameters.eps ? splat(1.0f / 12.0f) : vec{};
-            dns_distance_gradients(relations.distance, relations.relation, relations.inverse, share, weight);
+            vec distance[12], relation[12], weight[12];
+            rows.distances(group.channels, x, distance);
+            const vec mean = dns_mean(distance);
+            const vec inverse = relate(distance, mean, parameters.eps, relation);
+            for_each_pair([&](auto pair) { weight[pair] = load(gradients.data() + pair * pitch + x); });
+            const vec share = mean >= parameters.eps ? splat(1.0f / 12.0f) : vec{};
+            dns_distance_gradients(distance, relation, inverse, share, weight);
             for (std::int64_t c = 0; c < group.channels; ++c) {
               vec f[6], neighbour[6];
               rows.read(c, x, f);

@@ -13,9 +13,11 @@ namespace masr::MASR_ISA {
 
 inline constexpr std::int64_t line_floats = 16;
 
-static inline std::int64_t whole_lines(std::int64_t floats) { return (floats + line_floats - 1) / line_floats * line_floats; }
+static inline std::int64_t whole_lines(std::int64_t floats) {
+  return (floats + line_floats - 1) / line_floats * line_floats;
+}
 
-/// Pitch of rows that are read side by side: an odd number of cache lines, so that they don't fall on the same cache sets.
+/// Pitch of rows that are read side by side: an odd number of cache lines, so that they fall on different cache sets.
 static inline std::int64_t row_pitch(std::int64_t floats) {
   const std::int64_t pitch = whole_lines(floats);
   return pitch / line_floats % 2 ? pitch : pitch + line_floats;

@@ -141,7 +141,7 @@ static inline vec exp2_nonpositive(vec t) {
   p = p * fraction + 1.0f;
   return (vec)_mm512_scalef_ps((__m512)p, (__m512)t);
 #else
-  // 1.5 * 2^23: adding and subtracting it rounds to the nearest integer; 127 more leaves a biased exponent in the low bits
+  // 1.5 * 2^23: adding and subtracting it rounds to the nearest integer; 127 more biases the exponent in the low bits
   const vec magic = splat(12582912.0f + 127.0f);
   const vec shifted = t + magic;
   const vec fraction = t - (shifted - magic);  // in [-1/2, 1/2]

@@ -67,13 +67,14 @@ _dns.register_autograd(_backward, setup_context=_setup)
 
 @numpy_entry
 def dns(features: torch.Tensor, dilations: Sequence[int] = (1, 2), reduction: str = "l2", eps: float = 1e-5,
-        out: torch.Tensor | None = None, *, memory_format: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
+        out: torch.Tensor | None = None, *,
+        memory_format: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
     """Deep neighbourhood self-similarity of a feature volume (arXiv 2402.18933, section 3.2).
 
     In a layout with dilation d, the neighbours of a voxel x are x +- d e_k, numbered -z, +z, -y, +y, -x, +x. For each
     of the 12 pairs p = (i, j), i < j, that are not opposite each other,
 
-        S_p(x) = exp(-D_p(x) / max(V(x), eps)),    D_p(x) = |f(x + i) - f(x + j)|^2,    V(x) = mean over the pairs of D_p(x).
+        S_p(x) = exp(-D_p(x) / max(V(x), eps)),  D_p(x) = |f(x + i) - f(x + j)|^2,  V(x) = mean over the pairs of D_p(x).
 
     The border is replicated. The centre voxel itself is not used; scaling the features changes nothing while V > eps.
 
@@ -84,13 +85,13 @@ def dns(features: torch.Tensor, dilations: Sequence[int] = (1, 2), reduction: st
         reduction: ``"l2"``: |.|^2 sums over the channels, C' = 1; ``"none"``: every channel has relations and a V of
             its own, C' = C.
         eps: lower bound of V, in squared units of the features; no gradient passes through the bound.
-        out: where to write: shaped as the result, any of the three types, any strides (planar and channels-last ones are
-            written directly, in whole cache lines). Not with features that need a gradient.
+        out: where to write: shaped as the result, any of the three types, any strides (planar and channels-last ones
+            are written directly, in whole cache lines). Not with features that need a gradient.
         memory_format: layout of a fresh result: ``torch.contiguous_format`` (planar) or ``torch.channels_last_3d``.
 
     Returns:
-        ``out``, or a new tensor of the type of `features`, (12 C' len(dilations), D, H, W) or with the batch axis, values
-        in (0, 1]; channel = (layout * C' + c) * 12 + pair.
+        ``out``, or a new tensor of the type of `features`, (12 C' len(dilations), D, H, W) or with the batch axis,
+        values in (0, 1]; channel = (layout * C' + c) * 12 + pair.
 
     Computed in float32. Differentiable: the gradient has the type of `features`. Beyond the result (and the gradient)
     each thread holds one tile, usually below 1 MiB; there are no temporaries of the size of a volume. NaN features make

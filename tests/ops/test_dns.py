@@ -1,5 +1,5 @@
-"""Promise: dns and its gradient are those of the float64 reference for any channels, shape, dilation, type and layout, do
-not depend on threads, and need no memory beyond the result."""
+"""Promise: dns and its gradient are those of the float64 reference for any channels, shape, dilation, type and layout,
+do not depend on threads, and need no memory beyond the result."""
 
 import itertools
 import subprocess
