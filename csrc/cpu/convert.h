@@ -27,6 +27,15 @@ static inline void store_half(std::uint16_t* p, vec v) {
 }
 #endif
 
+static inline void store_bfloat16(std::uint16_t* p, vec v) {
+  typedef std::uint16_t narrow_vec __attribute__((vector_size(lanes * 2), aligned(2), may_alias));
+  typedef std::uint32_t bits_vec __attribute__((vector_size(lanes * 4)));
+  const bits_vec bits = (bits_vec)v;
+  const bits_vec rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  const bits_vec quiet = (bits >> 16) | 0x40;  // NaN
+  *reinterpret_cast<narrow_vec*>(p) = __builtin_convertvector(v == v ? rounded : quiet, narrow_vec);
+}
+
 /// `count` elements of type `type`, `stride` elements apart from `source` on, as float32 into `target`.
 static inline void widen(float* target, const void* source, DType type, std::int64_t count, std::int64_t stride) {
   if (type == DType::float32) {
@@ -67,7 +76,11 @@ static inline void narrow(void* target, const float* source, DType type, std::in
     for (; i < count; ++i) p[i * stride] = float_to_half(source[i]);
   } else {
     std::uint16_t* p = static_cast<std::uint16_t*>(target);
-    for (std::int64_t i = 0; i < count; ++i) p[i * stride] = float_to_bfloat16(source[i]);
+    std::int64_t i = 0;
+    if (stride == 1) {
+      for (; i + lanes <= count; i += lanes) store_bfloat16(p + i, load(source + i));
+    }
+    for (; i < count; ++i) p[i * stride] = float_to_bfloat16(source[i]);
   }
 }
 

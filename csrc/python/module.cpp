@@ -4,5 +4,6 @@
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Kernels of pymasr; use them through pymasr.ops.";
   masr::python::bind_runtime(m);
+  masr::python::bind_dns(m);
   masr::python::bind_jacobian(m);
 }
