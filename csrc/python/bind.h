@@ -10,5 +10,6 @@ namespace masr::python {
 
 void bind_runtime(pybind11::module_& m);
 void bind_jacobian(pybind11::module_& m);
+void bind_warp(pybind11::module_& m);
 
 }  // namespace masr::python

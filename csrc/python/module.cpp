@@ -5,4 +5,5 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Kernels of pymasr; use them through pymasr.ops.";
   masr::python::bind_runtime(m);
   masr::python::bind_jacobian(m);
+  masr::python::bind_warp(m);
 }

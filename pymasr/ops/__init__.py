@@ -4,5 +4,6 @@ Each op has a plain twin of the same name in :mod:`pymasr.ops.reference`.
 """
 
 from pymasr.ops.jacobian import jacobian_determinant
+from pymasr.ops.warp import warp
 
-__all__ = ["jacobian_determinant"]
+__all__ = ["jacobian_determinant", "warp"]
