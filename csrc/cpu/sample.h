@@ -1,7 +1,7 @@
 // What the passes of warp share: element types, the two ways to lay out the work, and cells at the edge of the image.
 #pragma once
 
-#include "cpu/channels.h"
+#include "cpu/pieces.h"
 #include "cpu/locate.h"
 #include "cpu/warp.h"
 
@@ -32,6 +32,12 @@ template <class V>
 static inline V lerp(V a, V b, V t) {
   return a + (b - a) * t;
 }
+
+/// Blocks of `lanes` voxels that are located at once by the passes along x: long enough runs of one channel to keep the
+/// channels, whose planes often lie a multiple of the cache's way apart, from evicting one another.
+inline constexpr int blocks_at_once = 256 / lanes;
+
+static inline int at_most(std::int64_t count, int limit) { return count < limit ? int(count) : limit; }
 
 /// Elements `offset[i]` of `p`, one a lane.
 static inline vec gather(const float* p, const std::int64_t (&offset)[lanes]) {

@@ -41,7 +41,7 @@ void row_across_channels(const T* image, const Grid& grid, const PositionRow& ro
                                 grid.step[2] * std::int64_t(sizeof(T))};
   const auto find = [&](std::int64_t x, Cells& found) {
     float position[3][lanes];
-    positions(row, x, int(width - x < lanes ? width - x : lanes), position);
+    positions(row, x, at_most(width - x, lanes), position);
     locate<padding>(position, grid, found);
   };
   find(0, cells[0]);
@@ -50,7 +50,7 @@ void row_across_channels(const T* image, const Grid& grid, const PositionRow& ro
     Cells& next = cells[1 - x / lanes % 2];
     const bool more = x + lanes < width;
     if (more) find(x + lanes, next);
-    const int voxels = int(width - x < lanes ? width - x : lanes);
+    const int voxels = at_most(width - x, lanes);
     T* target = writer ? static_cast<T*>(writer->next()) : out + x * count;
     for (int i = 0; i < voxels; ++i, target += count) {
       if (more) prefetch_cell(reinterpret_cast<const char*>(image + next.offset[i]), step, bytes);
@@ -68,29 +68,35 @@ void row_across_channels(const T* image, const Grid& grid, const PositionRow& ro
 template <class T, Padding padding>
 void row_across_x(const Warp& warp, const Grid& grid, const PositionRow& row, std::int64_t n, std::int64_t z,
                   std::int64_t y, const View& out) {
-  for (std::int64_t x = 0; x < out.width(); x += lanes) {
-    const int count = int(out.width() - x < lanes ? out.width() - x : lanes);
-    float position[3][lanes];
-    Cells cells;
-    positions(row, x, count, position);
-    locate<padding>(position, grid, cells);
-    const vec fz = load(cells.fraction[0]), fy = load(cells.fraction[1]), fx = load(cells.fraction[2]);
+  Cells located[blocks_at_once];
+  for (std::int64_t x0 = 0; x0 < out.width(); x0 += blocks_at_once * lanes) {
+    const std::int64_t end = x0 + at_most(out.width() - x0, blocks_at_once * lanes);
+    for (std::int64_t x = x0; x < end; x += lanes) {
+      float position[3][lanes];
+      positions(row, x, at_most(end - x, lanes), position);
+      locate<padding>(position, grid, located[(x - x0) / lanes]);
+    }
     for (std::int64_t c = 0; c < out.channels(); ++c) {
       const T* image = warp.image.at<T>(n, c, 0, 0, 0);
-      vec plane[2];
-      for (int k = 0; k < 2; ++k) {
-        const T* p = image + k * grid.step[0];
-        const T* q = p + grid.step[1];
-        plane[k] = lerp(lerp(gather(p, cells.offset), gather(p + grid.step[2], cells.offset), fx),
-                        lerp(gather(q, cells.offset), gather(q + grid.step[2], cells.offset), fx), fy);
-      }
-      vec value = lerp(plane[0], plane[1], fz);
-      if constexpr (padding == Padding::zeros) {
-        for (int i = 0; i < count; ++i) {
-          if (!cells.whole[i]) value[i] = at_edge(image, grid, existing_corners(cells, i, grid));
+      for (std::int64_t x = x0; x < end; x += lanes) {
+        const Cells& cells = located[(x - x0) / lanes];
+        const vec fz = load(cells.fraction[0]), fy = load(cells.fraction[1]), fx = load(cells.fraction[2]);
+        vec plane[2];
+        for (int k = 0; k < 2; ++k) {
+          const T* p = image + k * grid.step[0];
+          const T* q = p + grid.step[1];
+          plane[k] = lerp(lerp(gather(p, cells.offset), gather(p + grid.step[2], cells.offset), fx),
+                          lerp(gather(q, cells.offset), gather(q + grid.step[2], cells.offset), fx), fy);
         }
+        vec value = lerp(plane[0], plane[1], fz);
+        const int count = at_most(end - x, lanes);
+        if constexpr (padding == Padding::zeros) {
+          for (int i = 0; i < count; ++i) {
+            if (!cells.whole[i]) value[i] = at_edge(image, grid, existing_corners(cells, i, grid));
+          }
+        }
+        store_row(out.at<T>(n, c, z, y, x), out.stride[4], count, value);
       }
-      store_row(out.at<T>(n, c, z, y, x), out.stride[4], count, value);
     }
   }
 }
@@ -99,7 +105,7 @@ template <class T, Padding padding>
 void row_nearest(const Warp& warp, const Grid& grid, const PositionRow& row, std::int64_t n, std::int64_t z,
                  std::int64_t y, const View& out) {
   for (std::int64_t x = 0; x < out.width(); x += lanes) {
-    const int count = int(out.width() - x < lanes ? out.width() - x : lanes);
+    const int count = at_most(out.width() - x, lanes);
     float position[3][lanes];
     std::int64_t offset[lanes];
     std::int32_t plane[lanes];

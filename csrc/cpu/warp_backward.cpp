@@ -33,6 +33,18 @@ __attribute__((always_inline)) inline void scatter_plane(Piece piece, float* p, 
   piece.store(q + grid.step[2], piece.load(q + grid.step[2]) + upper_right);
 }
 
+/// Adds g times the slopes of the value within a cell along z, y, x. `v`: at its corners with lower x, in the order
+/// (z, y) = 00, 01, 10, 11; `d`: the differences from there to the corners with upper x.
+template <class V>
+__attribute__((always_inline)) inline void add_slopes(V g, V v0, V v1, V v2, V v3, V d0, V d1, V d2, V d3, V fz, V fy,
+                                                      V fx, V& sum_z, V& sum_y, V& sum_x) {
+  const V a0 = v0 + d0 * fx, a1 = v1 + d1 * fx, a2 = v2 + d2 * fx, a3 = v3 + d3 * fx;
+  const V e0 = a1 - a0, e1 = a3 - a2;
+  sum_z += g * ((a2 + e1 * fy) - (a0 + e0 * fy));
+  sum_y += g * lerp(e0, e1, fz);
+  sum_x += g * lerp(lerp(d0, d1, fy), lerp(d2, d3, fy), fz);
+}
+
 /// One row of the output.
 template <class T, Padding padding, bool to_image>
 struct RowBackward {
@@ -111,11 +123,11 @@ struct RowBackward {
         const auto v0 = piece.load(p), v2 = piece.load(p + dy), v4 = piece.load(q), v6 = piece.load(q + dy);
         const auto x0 = piece.load(p + dx) - v0, x1 = piece.load(p + dy + dx) - v2, x2 = piece.load(q + dx) - v4,
                    x3 = piece.load(q + dy + dx) - v6;
-        const auto a0 = v0 + x0 * fx, a1 = v2 + x1 * fx, a2 = v4 + x2 * fx, a3 = v6 + x3 * fx;
-        const auto y0 = a1 - a0, y1 = a3 - a2;
-        sum_z += piece.extend(go * ((a2 + y1 * fy) - (a0 + y0 * fy)));
-        sum_y += piece.extend(go * lerp(y0, y1, fz));
-        sum_x += piece.extend(go * lerp(lerp(x0, x1, fy), lerp(x2, x3, fy), fz));
+        decltype(piece.load(g)) slope_z = {}, slope_y = {}, slope_x = {};
+        add_slopes(go, v0, v2, v4, v6, x0, x1, x2, x3, fz, fy, fx, slope_z, slope_y, slope_x);
+        sum_z += piece.extend(slope_z);
+        sum_y += piece.extend(slope_y);
+        sum_x += piece.extend(slope_x);
       }
       if constexpr (to_image) {
         const auto above = go * fz;
@@ -140,7 +152,7 @@ struct RowBackward {
       image_step[k] = grid.step[k] * sizeof(T);
       slab_step[k] = slab.grid.step[k] * sizeof(float);
     }
-    const auto voxels = [&](std::int64_t x) { return int(width - x < lanes ? width - x : lanes); };
+    const auto voxels = [&](std::int64_t x) { return at_most(width - x, lanes); };
     Block block[2];
     find(row, 0, voxels(0), block[0]);
     for (std::int64_t x = 0; x < width; x += lanes) {
@@ -169,48 +181,54 @@ struct RowBackward {
   void across_x(std::int64_t n, std::int64_t z, std::int64_t y) const {
     const PositionRow row = position_row(warp.matrix_of(n), warp.displacement, n, z, y);
     const std::int64_t dz = grid.step[0], dy = grid.step[1], dx = grid.step[2];
-    for (std::int64_t x = 0; x < gradient.width(); x += lanes) {
-      const int count = int(gradient.width() - x < lanes ? gradient.width() - x : lanes);
-      Block block;
-      find(row, x, count, block);
-      const Cells& cells = block.cells;
-      bool any = false;
-      for (int i = 0; i < count; ++i) any = any || owns(block, 0, i) || owns(block, 1, i);
-      if (!any) continue;
-      const vec fz = load(cells.fraction[0]), fy = load(cells.fraction[1]), fx = load(cells.fraction[2]);
-      vec total[3] = {};
+    Block located[blocks_at_once];
+    for (std::int64_t x0 = 0; x0 < gradient.width(); x0 += blocks_at_once * lanes) {
+      const std::int64_t end = x0 + at_most(gradient.width() - x0, blocks_at_once * lanes);
+      vec total[blocks_at_once][3] = {};
+      bool any[blocks_at_once] = {};
+      for (std::int64_t x = x0; x < end; x += lanes) {
+        const int b = int(x - x0) / lanes, count = at_most(end - x, lanes);
+        find(row, x, count, located[b]);
+        for (int i = 0; i < count; ++i) any[b] = any[b] || owns(located[b], 0, i) || owns(located[b], 1, i);
+      }
       for (std::int64_t c = 0; c < gradient.channels(); ++c) {
-        const vec g = load_row(gradient.at<T>(n, c, z, y, x), gradient.stride[4], count);
-        if (field) {
-          const T *p = warp.image.at<T>(n, c, 0, 0, 0), *q = p + dz;
-          const vec v0 = gather(p, cells.offset), v2 = gather(p + dy, cells.offset), v4 = gather(q, cells.offset),
-                    v6 = gather(q + dy, cells.offset);
-          const vec x0 = gather(p + dx, cells.offset) - v0, x1 = gather(p + dy + dx, cells.offset) - v2,
-                    x2 = gather(q + dx, cells.offset) - v4, x3 = gather(q + dy + dx, cells.offset) - v6;
-          const vec a0 = v0 + x0 * fx, a1 = v2 + x1 * fx, a2 = v4 + x2 * fx, a3 = v6 + x3 * fx;
-          const vec y0 = a1 - a0, y1 = a3 - a2;
-          total[0] += g * ((a2 + y1 * fy) - (a0 + y0 * fy));
-          total[1] += g * lerp(y0, y1, fz);
-          total[2] += g * lerp(lerp(x0, x1, fy), lerp(x2, x3, fy), fz);
-        }
-        if constexpr (to_image) {
-          const vec above = g * fz, below = g - above;
-          float* target = slab.data + c * slab.channel_stride;
-          for (int i = 0; i < count; ++i) {
-            if (padding == Padding::zeros && !cells.whole[i]) continue;
-            float* p = target + block.target[i];
-            const Piece<1> one;
-            const float y1 = cells.fraction[1][i], x1 = cells.fraction[2][i];
-            if (owns(block, 0, i)) scatter_plane(one, p, slab.grid, float(below[i]), y1, x1);
-            if (owns(block, 1, i)) scatter_plane(one, p + slab.grid.step[0], slab.grid, float(above[i]), y1, x1);
+        for (std::int64_t x = x0; x < end; x += lanes) {
+          const int b = int(x - x0) / lanes, count = at_most(end - x, lanes);
+          if (!any[b]) continue;
+          const Block& block = located[b];
+          const Cells& cells = block.cells;
+          const vec fz = load(cells.fraction[0]), fy = load(cells.fraction[1]), fx = load(cells.fraction[2]);
+          const vec g = load_row(gradient.at<T>(n, c, z, y, x), gradient.stride[4], count);
+          if (field) {
+            const T *p = warp.image.at<T>(n, c, 0, 0, 0), *q = p + dz;
+            const vec v0 = gather(p, cells.offset), v2 = gather(p + dy, cells.offset), v4 = gather(q, cells.offset),
+                      v6 = gather(q + dy, cells.offset);
+            const vec x0 = gather(p + dx, cells.offset) - v0, x1 = gather(p + dy + dx, cells.offset) - v2,
+                      x2 = gather(q + dx, cells.offset) - v4, x3 = gather(q + dy + dx, cells.offset) - v6;
+            add_slopes(g, v0, v2, v4, v6, x0, x1, x2, x3, fz, fy, fx, total[b][0], total[b][1], total[b][2]);
+          }
+          if constexpr (to_image) {
+            const vec above = g * fz, below = g - above;
+            float* target = slab.data + c * slab.channel_stride;
+            for (int i = 0; i < count; ++i) {
+              if (padding == Padding::zeros && !cells.whole[i]) continue;
+              const float y1 = cells.fraction[1][i], x1 = cells.fraction[2][i];
+              const Piece<1> one;
+              float* p = target + block.target[i];
+              if (owns(block, 0, i)) scatter_plane(one, p, slab.grid, float(below[i]), y1, x1);
+              if (owns(block, 1, i)) scatter_plane(one, p + slab.grid.step[0], slab.grid, float(above[i]), y1, x1);
+            }
           }
         }
       }
-      for (int i = 0; i < count; ++i) {
-        if (padding == Padding::zeros && !cells.whole[i]) {
-          at_edge(block, i, n, z, y, x + i);
-        } else if (field && owns(block, 0, i)) {
-          write(n, z, y, x + i, cells, i, {total[0][i], total[1][i], total[2][i]});
+      for (std::int64_t x = x0; x < end; x += lanes) {
+        const int b = int(x - x0) / lanes, count = at_most(end - x, lanes);
+        for (int i = 0; i < count; ++i) {
+          if (padding == Padding::zeros && !located[b].cells.whole[i]) {
+            at_edge(located[b], i, n, z, y, x + i);
+          } else if (field && owns(located[b], 0, i)) {
+            write(n, z, y, x + i, located[b].cells, i, {total[b][0][i], total[b][1][i], total[b][2][i]});
+          }
         }
       }
     }
@@ -219,7 +237,7 @@ struct RowBackward {
   void nearest(std::int64_t n, std::int64_t z, std::int64_t y) const {
     const PositionRow row = position_row(warp.matrix_of(n), warp.displacement, n, z, y);
     for (std::int64_t x = 0; x < gradient.width(); x += lanes) {
-      const int count = int(gradient.width() - x < lanes ? gradient.width() - x : lanes);
+      const int count = at_most(gradient.width() - x, lanes);
       float position[3][lanes];
       std::int64_t offset[lanes];
       std::int32_t plane[lanes];
@@ -245,7 +263,7 @@ void touched_planes(const Warp& warp, const Grid& grid, const View& rows, std::i
       const PositionRow row = position_row(warp.matrix_of(n), warp.displacement, n, z, y);
       std::int32_t low = grid.size[0] - 1, high = 0;
       for (std::int64_t x = 0; x < rows.width(); x += lanes) {
-        const int count = int(rows.width() - x < lanes ? rows.width() - x : lanes);
+        const int count = at_most(rows.width() - x, lanes);
         float position[3][lanes];
         positions(row, x, count, position);
         const vec here = load(position[0]);

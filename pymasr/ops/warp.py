@@ -8,27 +8,23 @@ import torch
 from pymasr import _C
 from pymasr.ops._common import as_rank, batched, call, numpy_entry, require_tensor
 
-_FORMATS = {True: torch.channels_last_3d, False: torch.contiguous_format}
-
 
 def _channels_last(image: torch.Tensor) -> bool:
-    return image.shape[1] > 1 and image.stride(1) == 1 and not image.is_contiguous()
+    return image.shape[1] > 1 and image.stride(1) == 1 and image.stride(4) == image.shape[1]
 
 
-def _new_output(image: torch.Tensor, shape: list[int]) -> torch.Tensor:
-    return torch.empty((*image.shape[:2], *shape), dtype=image.dtype, device=image.device,
-                       memory_format=_FORMATS[_channels_last(image)])
+def _new_like(image: torch.Tensor, shape) -> torch.Tensor:
+    """Empty, with the type, batch, channels and layout of `image`."""
+    if _channels_last(image):
+        return image.new_empty((image.shape[0], *shape, image.shape[1])).permute(0, 4, 1, 2, 3)
+    return image.new_empty((*image.shape[:2], *shape))
 
 
-def _new_gradients(image, displacement, matrix, shape, wanted: list[bool]):
+def _new_gradients(image, shape, wanted: list[bool]):
     """Empty gradients to image, displacement and matrix; of size 0 where none is wanted."""
-    def new(index, size, dtype, memory_format=torch.contiguous_format):
-        return torch.empty(size if wanted[index] else (0,) * len(size), dtype=dtype, device=image.device,
-                           memory_format=memory_format if wanted[index] else torch.contiguous_format)
-
-    return (new(0, tuple(image.shape), image.dtype, _FORMATS[_channels_last(image)]),
-            new(1, (image.shape[0], 3, *shape), torch.float32),
-            new(2, (image.shape[0], 3, 4), torch.float64))
+    return (_new_like(image, image.shape[2:]) if wanted[0] else image.new_empty((0,)),
+            image.new_empty((image.shape[0], 3, *shape) if wanted[1] else (0,), dtype=torch.float32),
+            image.new_empty((image.shape[0], 3, 4) if wanted[2] else (0,), dtype=torch.float64))
 
 
 def _as_matrix_array(matrix: torch.Tensor | None) -> torch.Tensor | None:
@@ -38,35 +34,32 @@ def _as_matrix_array(matrix: torch.Tensor | None) -> torch.Tensor | None:
 @torch.library.custom_op("pymasr::warp", mutates_args=())
 def _warp(image: torch.Tensor, displacement: torch.Tensor | None, matrix: torch.Tensor | None, padding: str, mode: str,
           shape: list[int]) -> torch.Tensor:
-    out = _new_output(image, shape)
+    out = _new_like(image, shape)
     call(_C.warp, image, displacement, _as_matrix_array(matrix), padding, mode, out)
     return out
 
 
 @_warp.register_fake
 def _(image, displacement, matrix, padding, mode, shape):
-    return _new_output(image, shape)
+    return _new_like(image, shape)
 
 
 @torch.library.custom_op("pymasr::warp_backward", mutates_args=())
 def _warp_backward(image: torch.Tensor, displacement: torch.Tensor | None, matrix: torch.Tensor | None, padding: str,
                    mode: str, gradient: torch.Tensor, wanted: list[bool]) -> tuple[
                        torch.Tensor, torch.Tensor, torch.Tensor]:
-    to_image, to_displacement, to_matrix = _new_gradients(image, displacement, matrix, gradient.shape[2:], wanted)
-    moves = wanted[1] or wanted[2]
+    to_image, to_displacement, to_matrix = _new_gradients(image, gradient.shape[2:], wanted)
     field = to_displacement
-    if moves and not wanted[1]:
+    if wanted[2] and not wanted[1]:
         field = torch.empty((image.shape[0], 3, *gradient.shape[2:]), dtype=torch.float32, device=image.device)
-    if image.shape[1] == 0 or mode == "nearest":  # nothing to move for
+    moves = (wanted[1] or wanted[2]) and mode == "linear" and image.shape[1] > 0
+    if not moves:
         field.zero_()
-        moves_kernel = False
-    else:
-        moves_kernel = moves
     if _channels_last(image) and gradient.stride(1) != 1:
         gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
-    if wanted[0] or moves_kernel:
+    if wanted[0] or moves:
         call(_C.warp_backward, image, displacement, _as_matrix_array(matrix), padding, mode, gradient,
-             to_image if wanted[0] else None, field if moves_kernel else None)
+             to_image if wanted[0] else None, field if moves else None)
     if wanted[2]:
         call(_C.warp_matrix_gradient, field, to_matrix[:, None, None])
     return to_image, to_displacement, to_matrix
@@ -74,7 +67,7 @@ def _warp_backward(image: torch.Tensor, displacement: torch.Tensor | None, matri
 
 @_warp_backward.register_fake
 def _(image, displacement, matrix, padding, mode, gradient, wanted):
-    return _new_gradients(image, displacement, matrix, gradient.shape[2:], wanted)
+    return _new_gradients(image, gradient.shape[2:], wanted)
 
 
 def _setup(ctx, inputs, output):
