@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/simd.h"
+#include "masr/view.h"
 #include "math/half.h"
 
 namespace masr::MASR_ISA {
