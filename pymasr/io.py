@@ -65,21 +65,28 @@ def as_image(source: Any, geometry: Geometry | None = None, *, name: str = "imag
     return image
 
 
-def as_mask(source: Any, image: Image, *, name: str = "mask") -> torch.Tensor:
-    """A mask of `image` from whatever holds one (as in :func:`as_image`): bool (D, H, W), true where it is not zero.
+def as_mask(source: Any, image: Image, *, name: str = "mask") -> Image:
+    """A mask of `image` from whatever holds one (as in :func:`as_image`): 1 where it is not zero, on the image's grid.
+
+    A mask on another grid is brought to the image's by nearest neighbour, 0 outside; an array is taken to be on it.
 
     Raises:
-        InputError: also where the mask is empty or lies on another grid than `image`.
+        InputError: also where no voxel of the image is in the mask.
     """
+    from pymasr.resampling import resample
+
     mask = _load(source, image.geometry if isinstance(source, (np.ndarray, torch.Tensor)) else None, name)
     label = _label(name, mask.path)
-    if not same_grid(image.geometry, mask.geometry):
-        raise InputError(f"{label}: must lie on the grid of its image, expected {describe(image.geometry)}, "
-                         f"got {describe(mask.geometry)}")
-    inside = mask.array != 0
-    if not inside.any():
+    mask = Image((mask.array != 0).float(), mask.geometry, mask.path)
+    if not mask.array.any():
         raise InputError(f"{label}: is empty, every voxel is zero")
-    return inside
+    if not same_grid(image.geometry, mask.geometry):
+        array = resample(mask, image.geometry, outside=0, mode="nearest")
+        if not array.any():
+            raise InputError(f"{label}: lies outside its image, which has {describe(image.geometry)}; "
+                             f"the mask has {describe(mask.geometry)}")
+        mask = Image(array, image.geometry, mask.path)
+    return Image(mask.array, image.geometry, mask.path)
 
 
 def same_grid(a: Geometry, b: Geometry) -> bool:
@@ -196,7 +203,7 @@ def _read_series(directory: pathlib.Path, label: str) -> Any:
     files = {i: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(directory), i) for i in identifiers}
     if len(identifiers) > 1:
         found = "; ".join(f"{i} ({_series_description(names[0])}{len(names)} files)" for i, names in files.items())
-        raise InputError(f"{label}: holds {len(identifiers)} DICOM series, give a directory with only one of them: {found}")
+        raise InputError(f"{label}: holds {len(identifiers)} DICOM series, give a directory with only one: {found}")
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(files[identifiers[0]])
     reader.MetaDataDictionaryArrayUpdateOn()
