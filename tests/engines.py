@@ -1,6 +1,8 @@
 """Stand-ins for the registration engine, whose answers are known beforehand."""
 
 import dataclasses
+import sys
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,3 +61,32 @@ def turned_affine(fixed, moving, degrees=12.0, shift=(3.0, -4.0, 5.0)):
     affine[:3, :3] = linear
     affine[:3, 3] = moving.centre + shift - linear @ fixed.centre
     return affine
+
+
+def known_solution(fixed, moving, settings, *, fixed_mask=None, moving_mask=None, initial=None, progress=None):
+    """In place of register_images: a turn and a few waves, whatever the images hold."""
+    if progress is not None:
+        for iteration in (1, 2, 3):
+            progress(Progress(iteration=iteration))
+    return Solution(turned_affine(fixed.geometry, moving.geometry), smooth_field(fixed.geometry.shape, 2))
+
+
+def endless(*_, **__):
+    """In place of register_images: says on stderr that it has begun and works until it is interrupted."""
+    print("begun", file=sys.stderr, flush=True)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        time.sleep(0.01)
+    raise RuntimeError("nobody interrupted")
+
+
+def main(engine="known_solution"):
+    """The command line of pymasr on one of these engines."""
+    from pymasr import cli, registration
+
+    registration.Settings, registration.register_images = Settings, globals()[engine]
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv.pop(1)))
