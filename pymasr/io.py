@@ -147,6 +147,7 @@ def _from_array(array: np.ndarray | torch.Tensor, geometry: Geometry | None, nam
 def _from_itk(image: Any, name: str) -> Image:
     import itk
 
+    image.Update()
     region = image.GetLargestPossibleRegion()
     size = tuple(int(n) for n in region.GetSize())
     _require_volume(size, int(image.GetNumberOfComponentsPerPixel()), name)

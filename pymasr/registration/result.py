@@ -40,6 +40,7 @@ class Registration:
                  context: dict | None = None, stages: list[dict] | None = None):
         """`stages` are those before the engine's."""
         self.fixed, self.moving, self.solution, self.fixed_mask = fixed, moving, solution, fixed_mask
+        self._field = solution.displacement.detach().cpu()
         self.outside = float(moving.array.min())
         self.context = context or {}
         self._stages = [*(stages or []), *solution.stages]
@@ -73,7 +74,7 @@ class Registration:
     @functools.cached_property
     def warped_array(self) -> torch.Tensor:
         """``warped`` as a tensor (D, H, W)."""
-        return resample(self.moving, self.fixed.geometry, self.solution.affine, self.solution.displacement,
+        return resample(self.moving, self.fixed.geometry, self.solution.affine, self._field,
                         outside=self.outside)
 
     @functools.cached_property
@@ -81,7 +82,7 @@ class Registration:
         """The total map T(x) - x in LPS mm, affine included: a float32 vector image on the fixed grid."""
         from pymasr.sitk import vectors_to_sitk
 
-        return vectors_to_sitk(self._total_displacement(), self.fixed.geometry)
+        return vectors_to_sitk(self._total_displacement, self.fixed.geometry)
 
     @property
     def report(self) -> dict:
@@ -140,18 +141,19 @@ class Registration:
         """d of T(x) = A(x + d(x)): float64 (D, H, W, 3), vectors (X, Y, Z) in LPS mm."""
         linear = np.asarray(self.solution.affine, float)[:3, :3]
         to_mm = np.linalg.solve(linear, self.moving.geometry.voxel_to_physical[:3, :3])
-        return _apply(to_mm, self.solution.displacement)
+        return _apply(to_mm, self._field)
 
     @functools.cached_property
     def _folding(self) -> dict[str, float]:
         region = foreground(self.fixed.array) if self.fixed_mask is None else self.fixed_mask.array != 0
-        return jacobian_statistics(self._total_displacement(), self.fixed.geometry, region)
+        return jacobian_statistics(self._total_displacement, self.fixed.geometry, region)
 
+    @functools.cached_property
     def _total_displacement(self) -> torch.Tensor:
         """T(x) - x: float32 (D, H, W, 3), LPS mm."""
         to_point = self.fixed.geometry.voxel_to_physical
         affine = (np.asarray(self.solution.affine, float) - np.eye(4)) @ to_point
-        total = _apply(self.moving.geometry.voxel_to_physical[:3, :3], self.solution.displacement)
+        total = _apply(self.moving.geometry.voxel_to_physical[:3, :3], self._field)
         for axis, length in enumerate(self.fixed.geometry.shape):
             index = torch.arange(length, dtype=torch.float64)[:, None] * torch.from_numpy(affine[:3, axis])
             total += index.reshape([length if k == axis else 1 for k in range(3)] + [3])
@@ -174,7 +176,7 @@ def summarise(history: list[dict]) -> list[dict]:
 
 def _apply(matrix: np.ndarray, field: torch.Tensor) -> torch.Tensor:
     """`matrix` (3 x 3) on the components of `field` (3, D, H, W): float64 (D, H, W, 3), contiguous."""
-    return torch.einsum("ij,jdhw->dhwi", torch.from_numpy(matrix), field.detach().cpu().double()).contiguous()
+    return torch.einsum("ij,jdhw->dhwi", torch.from_numpy(matrix), field.double()).contiguous()
 
 
 def _number(value: Any) -> float | None:
