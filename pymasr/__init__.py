@@ -2,4 +2,13 @@
 
 from pymasr._version import __version__
 
-__all__ = ["__version__"]
+__all__ = ["__version__", "register"]
+
+
+def __getattr__(name):
+    # torch takes a second to import: `pymasr --help` must not wait for it
+    if name == "register":
+        from pymasr.api import register
+
+        return register
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,224 @@
+"""The command line: ``pymasr register`` and ``pymasr info``.
+
+Nothing heavy is imported before a command runs, so that help and usage errors come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pymasr._version import __version__
+
+if TYPE_CHECKING:
+    from pymasr.registration.result import Registration
+
+#: Exit statuses.
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's parser with our form of errors: one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_USE, f"pymasr: error: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = _Parser(prog="pymasr", description="Registration of scans of different modalities.", allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"pymasr {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    register = commands.add_parser(
+        "register", allow_abbrev=False, help="align a moving image to a fixed one",
+        description="Find the transform that carries points of FIXED to the same anatomy in MOVING, and write it to "
+                    "DIR: transform.h5 and displacement.nii.gz (ITK, LPS mm), warped.nii.gz (MOVING on the grid of "
+                    "FIXED), report.json and overview.png.")
+    register.add_argument("fixed", metavar="FIXED", help="image file, or directory with one DICOM series")
+    register.add_argument("moving", metavar="MOVING", help="image file, or directory with one DICOM series")
+    register.add_argument("-o", "--output", metavar="DIR", required=True, help="where to write; made when missing")
+    register.add_argument("--features", choices=("mind", "dns"), default="mind",
+                          help="descriptor to compare (default: %(default)s)")
+    register.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                          help="where to compute (default: %(default)s)")
+    register.add_argument("--preset", choices=("fast", "default", "accurate"), default="default",
+                          help="how long to search (default: %(default)s)")
+    register.add_argument("--fixed-mask", metavar="FILE", help="compare only where this image is not zero")
+    register.add_argument("--moving-mask", metavar="FILE", help="the same for the moving image")
+    register.add_argument("--threads", metavar="N", type=_positive, help="threads to compute with (default: all cores)")
+    register.add_argument("--seed", metavar="N", type=int, help="seed of what is drawn by chance")
+    loudness = register.add_mutually_exclusive_group()
+    loudness.add_argument("-v", "--verbose", action="count", default=0,
+                          help="say how long each stage took; twice: tracebacks of errors, too")
+    loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    register.set_defaults(run=_register, parser=register)
+
+    info = commands.add_parser("info", allow_abbrev=False, help="versions, instruction set, threads, CUDA",
+                               description="Print what this installation is and what it can use on this machine.")
+    info.add_argument("--json", action="store_true", help="as JSON")
+    info.set_defaults(run=_info, parser=info)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        chosen = _parse(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    debug = getattr(chosen, "verbose", 0) >= 2 or os.environ.get("PYMASR_DEBUG", "") not in ("", "0")
+    try:
+        chosen.run(chosen)
+    except KeyboardInterrupt:
+        print("pymasr: interrupted, nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        print(f"pymasr: error: {_sentence(error)}", file=sys.stderr)
+        # InputError is one; the engine's are about settings and images that do not go together
+        return WRONG_USE if isinstance(error, ValueError) else FAILED
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    top = parser()
+    chosen, unknown = top.parse_known_args(arguments)
+    if unknown:
+        valid = ", ".join(option for action in chosen.parser._actions for option in action.option_strings)
+        chosen.parser.error(f"unknown argument {' '.join(unknown)}, expected one of {valid}")
+    return chosen
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
+    return value
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ValueError):
+        return text
+    if isinstance(error, MemoryError):
+        return f"out of memory ({text})"
+    return f"{type(error).__name__}: {text} (PYMASR_DEBUG=1 shows where)"
+
+
+def _register(chosen: argparse.Namespace) -> None:
+    from pymasr._output import require_writable
+
+    require_writable(chosen.output)
+
+    import torch
+
+    from pymasr.api import register
+
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    settings = {} if chosen.seed is None else {"seed": chosen.seed}
+    with _progress_bar(not chosen.quiet and sys.stderr.isatty()) as progress:
+        result = register(chosen.fixed, chosen.moving, features=chosen.features, preset=chosen.preset,
+                          device=chosen.device, fixed_mask=chosen.fixed_mask, moving_mask=chosen.moving_mask,
+                          progress=progress, **settings)
+    result.context["command"] = _command(chosen)
+    files = result.save(chosen.output)
+    if not chosen.quiet:
+        _print_result(result, files, stages=chosen.verbose > 0)
+
+
+def _command(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The command line as it was understood, for the report."""
+    return {key: value for key, value in vars(chosen).items() if key not in ("run", "parser", "verbose", "quiet")}
+
+
+@contextlib.contextmanager
+def _progress_bar(shown: bool) -> Iterator[Callable[[Any], None] | None]:
+    """What the engine calls at every iteration; it draws one bar on stderr, a level at a time."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
+               TextColumn("loss {task.fields[loss]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None, loss="-")
+        level: list[Any] = [None]
+
+        def show(state: Any) -> None:
+            name = f"{state.stage} {state.level}/{state.levels}"
+            if level[0] != name:
+                level[0] = name
+                bar.reset(task, total=state.iterations, description=name)
+            bar.update(task, completed=state.iteration, loss=f"{state.loss:.4f}")
+
+        yield show
+
+
+def _print_result(result: Registration, files: Sequence[os.PathLike], *, stages: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    report = result.report
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+
+    def row(name: str, value: str) -> None:
+        table.add_row(name, value)
+
+    row("similarity", f"{_text(report['similarity_before'])} before, {_text(report['similarity_after'])} after")
+    row("folded", f"{100 * report['folded']:.3g} % of voxels, std of log Jacobian "
+                  f"{_text(report['std_log_jacobian'])}")
+    if stages:
+        for entry in report["stages"]:
+            row(f"  {entry['name']}", f"{entry['seconds']:.2f} s, peak {entry['peak_memory_mib']:.0f} MiB")
+    row("seconds", f"{report['seconds']:.1f}")
+    for warning in report["warnings"]:
+        row("warning", warning)
+    for file in files:
+        row("wrote", os.fspath(file))
+    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+
+
+def _text(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _info(chosen: argparse.Namespace) -> None:
+    from pymasr.runtime import info
+
+    facts = info()
+    if chosen.json:
+        print(json.dumps(facts, indent=2))
+        return
+    for name, version in facts["versions"].items():
+        print(f"{name:16s} {version or 'not installed'}")
+    print(f"{'platform':16s} {facts['platform']}")
+    print(f"{'compiler':16s} {facts['compiler']}")
+    used, best = facts["instruction_set"]["used"], facts["instruction_set"]["best"]
+    print(f"{'instruction set':16s} {used} (best here: {best}; MASR_ISA=baseline|avx2|avx512 chooses)")
+    print(f"{'threads':16s} {facts['threads']}")
+    cuda = facts["cuda"]
+    print(f"{'CUDA':16s} {'built' if cuda['built'] else 'not built'}, "
+          f"{'usable' if cuda['usable'] else 'not usable: ' + cuda['reason']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""What a registration gives back: the transform, the warped image, the total displacement and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pymasr._output import whole_directory
+from pymasr._stages import stage
+from pymasr.evaluation import foreground, jacobian_statistics
+from pymasr.io import Image
+from pymasr.resampling import resample
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+FILES = ("transform.h5", "displacement.nii.gz", "warped.nii.gz", "overview.png", "report.json")
+
+
+class Registration:
+    """The result of :func:`pymasr.register`. Everything is computed when it is first asked for, then kept.
+
+    Attributes:
+        fixed, moving: the images, :class:`pymasr.io.Image`.
+        fixed_mask: on the grid of the fixed image, not 0 where images were compared; or None.
+        solution: what the engine found: affine, displacement in voxels, similarity, history.
+        outside: value of ``warped`` where the moving image has none: its minimum.
+        context: what the report holds besides the result, plain JSON values: versions, settings, paths.
+    """
+
+    def __init__(self, fixed: Image, moving: Image, solution: Any, *, fixed_mask: Image | None = None,
+                 context: dict | None = None, stages: list[dict] | None = None):
+        """`stages` are those before the engine's."""
+        self.fixed, self.moving, self.solution, self.fixed_mask = fixed, moving, solution, fixed_mask
+        self._field = solution.displacement.detach().cpu()
+        self.outside = float(moving.array.min())
+        self.context = context or {}
+        self._stages = [*(stages or []), *solution.stages]
+        self._saving: list[dict] = []
+
+    @functools.cached_property
+    def transform(self) -> sitk.CompositeTransform:
+        """T(x) = A(x + d(x)) from points of the fixed image to points of the moving image, LPS mm.
+
+        A SimpleITK CompositeTransform of the affine A and a displacement field d on the fixed grid; as ITK does, a
+        point outside the fixed grid is moved by A alone.
+        """
+        import SimpleITK as sitk
+
+        from pymasr.sitk import affine_transform, vectors_to_sitk
+
+        composite = sitk.CompositeTransform(3)
+        composite.AddTransform(affine_transform(self.solution.affine))
+        # the transform added last is the first to be applied; it takes the image over, so it gets one of its own
+        composite.AddTransform(sitk.DisplacementFieldTransform(
+            vectors_to_sitk(self.deformation.numpy(), self.fixed.geometry)))
+        return composite
+
+    @functools.cached_property
+    def warped(self) -> sitk.Image:
+        """The moving image on the fixed grid, float32, sampled once; its minimum where it has no value."""
+        from pymasr.sitk import to_sitk
+
+        return to_sitk(self.warped_array, self.fixed.geometry)
+
+    @functools.cached_property
+    def warped_array(self) -> torch.Tensor:
+        """``warped`` as a tensor (D, H, W)."""
+        return resample(self.moving, self.fixed.geometry, self.solution.affine, self._field,
+                        outside=self.outside)
+
+    @functools.cached_property
+    def displacement(self) -> sitk.Image:
+        """The total map T(x) - x in LPS mm, affine included: a float32 vector image on the fixed grid."""
+        from pymasr.sitk import vectors_to_sitk
+
+        return vectors_to_sitk(self._total_displacement, self.fixed.geometry)
+
+    @property
+    def report(self) -> dict:
+        """Versions, settings, grids, similarity, folding, warnings, seconds and memory: plain JSON values."""
+        return self._report([*self._stages, *self._saving])
+
+    def _report(self, stages: list[dict]) -> dict:
+        return {
+            **self.context,
+            "fixed": _describe(self.fixed),
+            "moving": _describe(self.moving),
+            "affine": np.asarray(self.solution.affine, float).tolist(),
+            "similarity_before": _number(self.solution.similarity_before),
+            "similarity_after": _number(self.solution.similarity_after),
+            **{name: _number(value) for name, value in self._folding.items()},
+            "jacobian_region": "fixed mask" if self.fixed_mask is not None else
+                               "foreground of the fixed image, voxels above Otsu's threshold",
+            "outside_value": self.outside,
+            "warnings": list(self.solution.warnings),
+            "seconds": round(sum(s["seconds"] for s in stages), 3),
+            "peak_memory_mib": max((s["peak_memory_mib"] for s in stages), default=None),
+            "stages": [dict(s) for s in stages],
+            "history": summarise(self.solution.history),
+        }
+
+    def save(self, directory: str | os.PathLike) -> list[pathlib.Path]:
+        """Write transform.h5, displacement.nii.gz, warped.nii.gz, overview.png and report.json to `directory`.
+
+        The directory is made when it does not exist. Files of these names in it are replaced, but only once all five
+        are written: after an error or an interruption it is as it was before.
+
+        Returns:
+            The files' paths. Raises :class:`pymasr.errors.InputError` where the directory cannot be written.
+        """
+        import SimpleITK as sitk
+
+        from pymasr.report import draw_overview
+
+        saving: list[dict] = []
+        with whole_directory(directory, FILES) as temporary:
+            with stage("evaluation", saving):
+                _ = self._folding, self.transform, self.warped, self.displacement
+            with stage("writing", saving):
+                sitk.WriteTransform(self.transform, str(temporary / "transform.h5"))
+                for name in ("displacement", "warped"):
+                    sitk.WriteImage(getattr(self, name), str(temporary / f"{name}.nii.gz"), useCompression=True)
+            with stage("overview", saving):
+                draw_overview(self, temporary / "overview.png")
+            text = json.dumps(self._report([*self._stages, *saving]), indent=2, allow_nan=False)
+            (temporary / "report.json").write_text(text + "\n", encoding="utf-8")
+        self._saving = saving
+        return [pathlib.Path(directory) / name for name in FILES]
+
+    @functools.cached_property
+    def deformation(self) -> torch.Tensor:
+        """d of T(x) = A(x + d(x)): float64 (D, H, W, 3), vectors (X, Y, Z) in LPS mm."""
+        linear = np.asarray(self.solution.affine, float)[:3, :3]
+        to_mm = np.linalg.solve(linear, self.moving.geometry.voxel_to_physical[:3, :3])
+        return _apply(to_mm, self._field)
+
+    @functools.cached_property
+    def _folding(self) -> dict[str, float]:
+        region = foreground(self.fixed.array) if self.fixed_mask is None else self.fixed_mask.array != 0
+        return jacobian_statistics(self._total_displacement, self.fixed.geometry, region)
+
+    @functools.cached_property
+    def _total_displacement(self) -> torch.Tensor:
+        """T(x) - x: float32 (D, H, W, 3), LPS mm."""
+        to_point = self.fixed.geometry.voxel_to_physical
+        affine = (np.asarray(self.solution.affine, float) - np.eye(4)) @ to_point
+        total = _apply(self.moving.geometry.voxel_to_physical[:3, :3], self._field)
+        for axis, length in enumerate(self.fixed.geometry.shape):
+            index = torch.arange(length, dtype=torch.float64)[:, None] * torch.from_numpy(affine[:3, axis])
+            total += index.reshape([length if k == axis else 1 for k in range(3)] + [3])
+        total += torch.from_numpy(affine[:3, 3])
+        return total.float()
+
+
+def summarise(history: list[dict]) -> list[dict]:
+    """First and last loss of every level of a history of iterations."""
+    levels: dict[tuple, dict] = {}
+    for entry in history:
+        key = (entry.get("stage"), entry.get("level"))
+        level = levels.setdefault(key, {"stage": key[0], "level": key[1], "iterations": 0, "first": entry})
+        level["iterations"] += 1
+        level["last"] = entry
+    return [{"stage": level["stage"], "level": level["level"], "iterations": level["iterations"],
+             "loss_first": _number(level["first"].get("loss")), "loss_last": _number(level["last"].get("loss"))}
+            for level in levels.values()]
+
+
+def _apply(matrix: np.ndarray, field: torch.Tensor) -> torch.Tensor:
+    """`matrix` (3 x 3) on the components of `field` (3, D, H, W): float64 (D, H, W, 3), contiguous."""
+    return torch.einsum("ij,jdhw->dhwi", torch.from_numpy(matrix), field.double()).contiguous()
+
+
+def _number(value: Any) -> float | None:
+    """JSON has no NaN."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _describe(image: Image) -> dict:
+    return {"path": image.path, **{key: list(value) for key, value in dataclasses.asdict(image.geometry).items()}}

@@ -1,0 +1,35 @@
+"""An image on another grid, with ITK's notion of where an image ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pymasr.geometry import Geometry, voxel_matrix
+from pymasr.io import Image
+from pymasr.ops import reference
+
+
+def resample(image: Image, grid: Geometry, affine: np.ndarray | None = None, displacement: torch.Tensor | None = None,
+             *, outside: float, mode: str = "linear") -> torch.Tensor:
+    """`image` on `grid`, sampled once: float32 (D, H, W).
+
+    Args:
+        affine: 4 x 4, points of the grid to points of `image` in LPS mm; identity by default.
+        displacement: (3, D, H, W) float32 on the grid, voxels of `image`, added after the affine; none by default.
+        outside: value beyond the image, which as in ITK reaches half a voxel past the centres of its outermost voxels.
+        mode: "linear" or "nearest".
+    """
+    matrix = voxel_matrix(grid, image.geometry, affine)
+    inside = torch.ones(grid.shape, dtype=torch.bool)
+    for axis, length in enumerate(image.geometry.shape):
+        position = torch.full(grid.shape, matrix[axis, 3], dtype=torch.float64)
+        for k, n in enumerate(grid.shape):
+            steps = torch.arange(n, dtype=torch.float64) * matrix[axis, k]
+            position += steps.reshape([n if j == k else 1 for j in range(3)])
+        if displacement is not None:
+            position += displacement[axis]
+        inside &= (position >= -0.5) & (position < length - 0.5)
+    values = reference.warp(image.array[None, None], None if displacement is None else displacement[None],
+                            matrix=matrix, mode=mode, shape=grid.shape)[0, 0]
+    return torch.where(inside, values, values.new_tensor(outside))

@@ -1,0 +1,261 @@
+"""Promise: the command line writes its files or one sentence, never half of either."""
+
+import json
+import os
+import pathlib
+import pty
+import signal
+import subprocess
+import sys
+
+import engines
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from pymasr import _C, cli, registration
+from pymasr._version import __version__
+from pymasr.geometry import Geometry
+from pymasr.registration.result import FILES
+from pymasr.sitk import to_sitk
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+GRID = Geometry((12, 14, 16), (1.0, 1.0, 2.0))
+
+
+def blobs(shape, seed):
+    return 100 + engines.smooth_field(shape, 60, seed)[0].numpy()
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """FIXED and MOVING as files, in a directory of their own."""
+    (tmp_path / "in").mkdir()
+    names = [str(tmp_path / "in" / f"{name}.mha") for name in ("fixed", "moving")]
+    for seed, name in enumerate(names):
+        sitk.WriteImage(to_sitk(blobs(GRID.shape, seed), GRID), name)
+    return names
+
+
+@pytest.fixture
+def known_engine(monkeypatch):
+    monkeypatch.setattr(registration, "Settings", engines.Settings, raising=False)
+    monkeypatch.setattr(registration, "register_images", engines.known_solution, raising=False)
+
+
+def command(engine, *arguments):
+    return [sys.executable, str(ROOT / "tests" / "engines.py"), engine, *map(str, arguments)]
+
+
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "PYMASR_DEBUG": "0",
+            **more}
+
+
+def assert_one_sentence(text):
+    assert text.startswith("pymasr: error: ") and text.endswith("\n")
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+
+
+def test_register(pair, tmp_path, known_engine, capsys):
+    assert cli.main(["register", *pair, "-o", str(tmp_path / "out"), "--preset", "fast", "--seed", "7", "-v"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(FILES)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["command"]["fixed"] == report["fixed"]["path"] == pair[0]
+    assert (report["preset"], report["settings"]["seed"]) == ("fast", 7)
+    assert [s["name"] for s in report["stages"]] == ["reading", "deformable", "evaluation", "writing", "overview"]
+    assert report["versions"]["pymasr"] == __version__
+    printed = capsys.readouterr()
+    assert "2.0000 before, 0.5000 after" in printed.out
+    assert "folded" in printed.out and "overview" in printed.out
+    assert str(tmp_path / "out" / "transform.h5") in printed.out
+    assert printed.err == ""
+
+
+def test_quiet(pair, tmp_path, known_engine, capsys):
+    assert cli.main(["register", *pair, "-o", str(tmp_path / "out"), "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_masks_come_to_the_engine(pair, tmp_path, monkeypatch):
+    inside = np.zeros(GRID.shape, np.uint8)
+    inside[2:5, 3:9, 4:8] = 3
+    mask = str(tmp_path / "in" / "mask.nii.gz")
+    sitk.WriteImage(to_sitk(inside, GRID), mask)
+    seen = {}
+
+    def engine(fixed, moving, settings, **rest):
+        seen.update(rest)
+        return engines.known_solution(fixed, moving, settings)
+
+    monkeypatch.setattr(registration, "Settings", engines.Settings, raising=False)
+    monkeypatch.setattr(registration, "register_images", engine, raising=False)
+    arguments = ["register", *pair, "-o", str(tmp_path / "out"), "--fixed-mask", mask, "--moving-mask", mask]
+    assert cli.main(arguments) == 0
+    for name in ("fixed_mask", "moving_mask"):
+        np.testing.assert_array_equal(seen[name].array.numpy(), inside > 0)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["fixed_mask"] == mask
+    assert report["jacobian_region"] == "fixed mask"
+
+
+def corrupt(pair, kind):
+    """Make the moving image of `pair` one of the things that cannot be registered."""
+    array = blobs(GRID.shape, 1)
+    path = pathlib.Path(pair[1])
+    if kind == "missing":
+        path.unlink()
+    elif kind == "unreadable":
+        path.write_text("this is no image")
+    elif kind == "2-D":
+        sitk.WriteImage(sitk.GetImageFromArray(array[0]), pair[1])
+    elif kind == "4-D":
+        sitk.WriteImage(sitk.Image([4, 5, 6, 2], sitk.sitkFloat32), pair[1])
+    elif kind == "NaN":
+        array[3, 4, 5] = np.nan
+        sitk.WriteImage(to_sitk(array, GRID), pair[1])
+    elif kind == "constant":
+        sitk.WriteImage(to_sitk(0 * array, GRID), pair[1])
+
+
+BAD_IMAGES = {"missing": "no such file", "unreadable": "cannot be read", "2-D": "got 2 dimensions",
+              "4-D": "got 4 dimensions", "NaN": "1 of 2688 voxels are NaN", "constant": "every voxel is 0"}
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_bad_image(pair, tmp_path, known_engine, capsys, kind):
+    corrupt(pair, kind)
+    assert cli.main(["register", *pair, "-o", str(tmp_path / "out")]) == cli.WRONG_USE
+    printed = capsys.readouterr()
+    assert_one_sentence(printed.err)
+    assert f"moving image {pair[1]}: " in printed.err and BAD_IMAGES[kind] in printed.err
+    assert printed.out == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "NaN"])
+def test_bad_image_in_a_process_of_its_own(pair, tmp_path, kind):
+    """Nothing of what the libraries below write to the terminal by themselves comes with the sentence."""
+    corrupt(pair, kind)
+    done = subprocess.run(command("known_solution", "register", *pair, "-o", tmp_path / "out"), env=environment(),
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (cli.WRONG_USE, "")
+    assert_one_sentence(done.stderr)
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_unwritable_output_is_found_before_anything_is_read(pair, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    pathlib.Path(pair[0]).unlink()
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert cli.main(["register", *pair, "-o", str(output)]) == cli.WRONG_USE
+        text = capsys.readouterr().err
+        assert_one_sentence(text)
+        assert f"output directory {output}" in text
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["register", "a", "b", "-o", "c", "--features", "x"], "'x' (choose from"),
+    (["register", "a", "b", "-o", "c", "--preset", "x"], "accurate"),
+    (["register", "a", "b", "-o", "c", "--device", "x"], "cuda"),
+    (["register", "a", "b", "-o", "c", "--feature", "mind"], "unknown argument --feature mind, expected one of"),
+    (["register", "a", "b", "-o", "c", "--threads", "0"], "--threads: must be a whole number from 1 up, got '0'"),
+    (["register", "a", "b", "-o", "c", "-q", "-v"], "not allowed with"),
+    (["register", "a", "b"], "-o/--output"),
+    (["register", "a", "-o", "c"], "MOVING"),
+    (["registre"], "choose from"),
+    ([], "COMMAND"),
+])
+def test_wrong_use(arguments, message, capsys):
+    assert cli.main(arguments) == cli.WRONG_USE
+    text = capsys.readouterr().err
+    assert_one_sentence(text)
+    assert message in text
+    assert "--help)" in text
+
+
+def test_cuda_asked_for_and_absent(pair, tmp_path, capsys):
+    if _C.cuda_status()["built"]:
+        pytest.skip("this build has CUDA")
+    assert cli.main(["register", *pair, "-o", str(tmp_path / "out"), "--device", "cuda"]) == cli.WRONG_USE
+    text = capsys.readouterr().err
+    assert_one_sentence(text)
+    assert _C.cuda_status()["reason"] in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("error", "status"), [
+    (ValueError("the images don't overlap in space"), cli.WRONG_USE), (RuntimeError("a kernel\nfailed"), cli.FAILED),
+    (MemoryError(), cli.FAILED), (KeyboardInterrupt(), cli.INTERRUPTED)])
+def test_failure_of_the_engine(pair, tmp_path, known_engine, monkeypatch, capsys, error, status):
+    def engine(*_, **__):
+        raise error
+
+    monkeypatch.delenv("PYMASR_DEBUG", raising=False)
+    monkeypatch.setattr(registration, "register_images", engine, raising=False)
+    arguments = ["register", *pair, "-o", str(tmp_path / "out")]
+    assert cli.main(arguments) == status
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1 and text.startswith("pymasr: ")
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+    if status != cli.INTERRUPTED:
+        with pytest.raises(type(error)):
+            cli.main([*arguments, "-vv"])
+        monkeypatch.setenv("PYMASR_DEBUG", "1")
+        with pytest.raises(type(error)):
+            cli.main(arguments)
+
+
+def test_interrupt_leaves_nothing(pair, tmp_path):
+    process = subprocess.Popen(command("endless", "register", *pair, "-o", tmp_path / "out"), env=environment(),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "pymasr: interrupted, nothing was written\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_progress_bar_on_a_terminal_only(pair, tmp_path):
+    """stderr is a terminal here; in test_register, where it is none, nothing is drawn."""
+    ours, theirs = pty.openpty()
+    arguments = command("known_solution", "register", *pair, "-o", tmp_path / "out")
+    process = subprocess.Popen(arguments, env=environment(TERM="xterm", COLUMNS="120"), stdout=subprocess.DEVNULL,
+                               stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "deformable 1/2" in text and "3/3" in text and "loss 1.0000" in text and "left" in text
+
+
+def test_info(capsys):
+    assert cli.main(["info"]) == 0
+    text = capsys.readouterr().out
+    for part in ("pymasr", "torch", "SimpleITK", _C.compiler, _C.best_instruction_set(), "threads", "CUDA"):
+        assert part in text
+    assert cli.main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["versions"]["pymasr"] == __version__
+    assert facts["instruction_set"] == {"used": _C.instruction_set(), "best": _C.best_instruction_set()}
+    assert facts["cuda"]["usable"] or facts["cuda"]["reason"]
+
+
+def test_help_does_not_wait_for_torch():
+    code = ("import sys; from pymasr import cli; status = cli.main(['register', '--help']); "
+            "heavy = {'torch', 'numpy', 'SimpleITK', 'matplotlib', 'rich'} & set(sys.modules); "
+            "sys.exit(str(heavy) if heavy else status)")
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--fixed-mask" in done.stdout
