@@ -29,16 +29,16 @@ class Spline:
     geometry: Geometry
 
     @classmethod
-    def zero(cls, geometry: Geometry, spacing: int, device: torch.device) -> Spline:
+    def zero(cls, geometry: Geometry, spacing: int) -> Spline:
         """No deformation."""
         shape = [_count(n, spacing) for n in geometry.shape]
-        return cls(torch.zeros((3, *shape), device=device), spacing, geometry)
+        return cls(torch.zeros((3, *shape)), spacing, geometry)
 
     def refitted(self, geometry: Geometry, spacing: int) -> Spline:
         """The least-squares fit of this deformation on another working grid with the same axes."""
         if geometry == self.geometry and spacing == self.spacing:
             return self
-        control = self.control.double().cpu()
+        control = self.control.double()
         to_own = np.linalg.inv(self.geometry.voxel_to_physical) @ geometry.voxel_to_physical
         for axis, n in enumerate(geometry.shape):
             position = to_own[axis, axis] * np.arange(n) + to_own[axis, 3]
@@ -49,11 +49,11 @@ class Spline:
             fit = np.linalg.solve(new.T @ new + 1e-4 * bending.T @ bending, new.T @ own)
             control = torch.from_numpy(np.ascontiguousarray(
                 np.moveaxis(np.tensordot(fit, control.numpy(), (1, axis + 1)), 0, axis + 1)))
-        return Spline(control.float().to(self.control.device).contiguous(), spacing, geometry)
+        return Spline(control.float(), spacing, geometry)
 
     def dense(self, map_mm: np.ndarray) -> torch.Tensor:
         """map_mm (3 x 3) times the displacement at every voxel of the level: (3, D, H, W)."""
-        matrix = torch.as_tensor(map_mm, dtype=torch.float32, device=self.control.device)
+        matrix = torch.as_tensor(map_mm, dtype=torch.float32)
         control = torch.stack([sum(matrix[i, k] * self.control[k] for k in range(3)) for i in range(3)])
         return ops.bspline_upsample(control, self.geometry.shape, (self.spacing,) * 3)
 
@@ -70,16 +70,18 @@ def deformable_level(pair: Pair, transform: np.ndarray, spline: Spline, weight: 
         report: called with iteration, similarity and weighted regularisation.
     """
     shape, spacing, mm = spline.geometry.shape, (spline.spacing,) * 3, pair.spacing
-    matrix = torch.as_tensor(pair.matrix(transform), dtype=torch.float32)
+    matrix = torch.from_numpy(pair.matrix(transform))
     control = spline.control.clone()
     optimiser = Adam(control, rate * mm, final, iterations)
+    displacement, to_dense = (control.new_empty((3, *shape)) for _ in range(2))
+    gradient, to_control = (torch.empty_like(control) for _ in range(2))
     for iteration in range(iterations):
-        displacement = ops.bspline_upsample(control / mm, shape, spacing)
-        similarity, to_dense = pair.deformable_step(displacement, matrix)
-        bending, to_control = ops.bending_energy(control, (spline.spacing * mm,) * 3)
+        ops.bspline_upsample(control / mm, shape, spacing, out=displacement)
+        similarity = pair.deformable_step(displacement, matrix, out=to_dense)
+        bending = ops.bending_energy(control, (spline.spacing * mm,) * 3, out=to_control)[0]
         report(iteration, similarity, weight * float(bending))
-        gradient = ops.bspline_adjoint(to_dense, spacing).mul_(1 / (mm * pair.norm))
-        optimiser.step(gradient.add_(to_control, alpha=weight))
+        ops.bspline_adjoint(to_dense, spacing, out=gradient)
+        optimiser.step(gradient.mul_(1 / (mm * pair.norm)).add_(to_control, alpha=weight))
     return Spline(control, spline.spacing, spline.geometry)
 
 

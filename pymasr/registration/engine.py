@@ -134,24 +134,23 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
             4 x 4 affine matrix.
     """
     log = _Log(progress)
-    device = settings.torch_device
     with log.stage("preparation"), torch.no_grad():
         start = _initial(fixed.geometry, moving.geometry, initial, settings.min_overlap, log.warnings)
-        values = {name: normalise(image.array.to(device), window, name=f"{name} image")
+        values = {name: normalise(image.array, window, name=f"{name} image")
                   for name, image, window in (("fixed", fixed, settings.fixed_window),
                                               ("moving", moving, settings.moving_window))}
         spacing = grids.finest_spacing(fixed.geometry, moving.geometry, settings.max_voxels)
         grid = grids.fixed_grid(fixed.geometry, spacing)
-        mask = None if fixed_mask is None else _mask(fixed_mask, grid, "fixed mask", device)
+        mask = None if fixed_mask is None else _mask(fixed_mask, grid, "fixed mask")
         fixed_volume = Volume(grids.resample(values["fixed"], fixed.geometry, grid)[None], grid, mask)
         del values["fixed"]
 
         def on_grid_for(transform: np.ndarray) -> Volume:
             grid = grids.moving_grid(fixed.geometry, moving.geometry, transform, spacing, settings.reorient_angle,
                                      settings.margin)
-            mask = grids.inside(moving.geometry, grid, values["moving"])
+            mask = grids.inside(moving.geometry, grid)
             if moving_mask is not None:
-                given = _mask(moving_mask, grid, "moving mask", device)
+                given = _mask(moving_mask, grid, "moving mask")
                 mask = given if mask is None else mask * given
             return Volume(grids.resample(values["moving"], moving.geometry, grid)[None], grid, mask)
 
@@ -171,21 +170,18 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
             pairs = _Pairs(fixed_volume, moved, settings.extractor)
         spline = _deform(pairs, transform, settings, log)
         finest = pairs[1]
-        before = finest.affine_step(start)[0]
-        if spline is None:
-            displacement = torch.zeros((3, *fixed.geometry.shape), device=device)
-            after = finest.affine_step(transform)[0]
-        else:
-            spline = spline.refitted(grid, spline.spacing) if spline.geometry != grid else spline
+        dense = None
+        if spline is not None:
+            spline = spline.refitted(grid, spline.spacing)
             dense = spline.dense(np.eye(3) / finest.spacing)
-            after = finest.deformable_step(dense, torch.as_tensor(finest.matrix(transform), dtype=torch.float32))[0]
-            frame = grids.axes(finest.moving.geometry)
-            to_moving = np.linalg.inv(moving.geometry.voxel_to_physical)[:3, :3] @ frame
+            to_moving = np.linalg.inv(moving.geometry.voxel_to_physical)[:3, :3] @ grids.axes(finest.moving.geometry)
             displacement = spline.dense(to_moving)
             if grid is not fixed.geometry:
-                displacement = ops.warp(displacement, matrix=torch.as_tensor(voxel_matrix(fixed.geometry, grid),
-                                                                             dtype=torch.float32),
-                                        shape=fixed.geometry.shape)
+                to_grid = torch.from_numpy(voxel_matrix(fixed.geometry, grid))
+                displacement = ops.warp(displacement, matrix=to_grid, shape=fixed.geometry.shape)
+        else:
+            displacement = torch.zeros((3, *fixed.geometry.shape))
+        before, after = finest.value(start), finest.value(transform, dense)
     if not after < before:
         log.warnings.append("The images don't match better than before; check their orientation and contrast.")
     return Solution(transform, displacement, before, after, log.history, log.stages, log.warnings)
@@ -199,7 +195,7 @@ def _affine(pairs: _Pairs, start: np.ndarray, settings: Settings, log: _Log) -> 
         values = affine_level(pairs[level.factor], parameters, values, settings.affine_learning_rate, settings.final_rate,
                               level.iterations, log.reporter("affine", number, len(levels), level.iterations))
     pair, transform = pairs[levels[-1].factor], parameters.transform(values)
-    return transform if pair.affine_step(transform)[0] < pair.affine_step(start)[0] else start
+    return transform if pair.value(transform) < pair.value(start) else start
 
 
 def _deform(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log) -> Spline | None:
@@ -209,7 +205,7 @@ def _deform(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log)
     for number, level in enumerate(levels, 1):
         pair = pairs[level.factor]
         if spline is None:
-            spline = Spline.zero(pair.fixed.geometry, level.spacing, pair.fixed.array.device)
+            spline = Spline.zero(pair.fixed.geometry, level.spacing)
         spline = deformable_level(pair, transform, spline.refitted(pair.fixed.geometry, level.spacing), weight,
                                   settings.learning_rate, settings.final_rate, level.iterations,
                                   log.reporter("deformable", number, len(levels), level.iterations))
@@ -242,8 +238,8 @@ def _extent(geometry: Geometry, transform: np.ndarray | None = None) -> str:
                      zip("xyz", corners.min(0), corners.max(0), strict=True))
 
 
-def _mask(mask, grid: Geometry, name: str, device: torch.device) -> torch.Tensor:
-    result = grids.resample_mask(mask.array.to(device), mask.geometry, grid)
+def _mask(mask, grid: Geometry, name: str) -> torch.Tensor:
+    result = grids.resample_mask(mask.array, mask.geometry, grid)
     if not bool((result > 0).any()):
         raise ValueError(f"the {name} is empty where its image lies")
     return result

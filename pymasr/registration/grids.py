@@ -146,7 +146,7 @@ def resample(array: torch.Tensor, source: Geometry, grid: Geometry) -> torch.Ten
     matrix = voxel_matrix(grid, source)
     step = np.linalg.norm(matrix[:, :3], axis=1)  # source voxels per working voxel, along each source axis
     array = smooth(array, [0.5 * math.sqrt(max(s * s - 1, 0)) for s in step])
-    return ops.warp(array[None], matrix=_tensor(matrix, array), shape=grid.shape)[0]
+    return ops.warp(array[None], matrix=torch.from_numpy(matrix), shape=grid.shape)[0]
 
 
 def resample_mask(array: torch.Tensor, source: Geometry, grid: Geometry) -> torch.Tensor:
@@ -154,16 +154,16 @@ def resample_mask(array: torch.Tensor, source: Geometry, grid: Geometry) -> torc
     array = (array != 0).float()
     if grid is source:
         return array[None]
-    return ops.warp(array[None], matrix=_tensor(voxel_matrix(grid, source), array), padding="zeros", shape=grid.shape)
+    return ops.warp(array[None], matrix=torch.from_numpy(voxel_matrix(grid, source)), padding="zeros", shape=grid.shape)
 
 
-def inside(source: Geometry, grid: Geometry, like: torch.Tensor) -> torch.Tensor | None:
+def inside(source: Geometry, grid: Geometry) -> torch.Tensor | None:
     """1 at voxels of `grid` that lie in the volume of `source`, (1, D, H, W); None when all do."""
     if grid is source:
         return None
     matrix = voxel_matrix(grid, source)
-    steps = [torch.arange(n, dtype=torch.float32, device=like.device) for n in grid.shape]
-    result = torch.ones(grid.shape, dtype=torch.bool, device=like.device)
+    steps = [torch.arange(n, dtype=torch.float32) for n in grid.shape]
+    result = torch.ones(grid.shape, dtype=torch.bool)
     for k, n in enumerate(source.shape):
         position = (float(matrix[k, 0]) * steps[0][:, None, None] + float(matrix[k, 1]) * steps[1][:, None]
                     + (float(matrix[k, 2]) * steps[2] + float(matrix[k, 3])))
@@ -224,6 +224,3 @@ def _grid(frame: np.ndarray, origin: np.ndarray, shape, spacing: float) -> Geome
     return Geometry(tuple(int(n) for n in shape), (float(spacing),) * 3, tuple(map(float, origin)),
                     tuple(map(float, frame[:, ::-1].ravel())))
 
-
-def _tensor(matrix: np.ndarray, like: torch.Tensor) -> torch.Tensor:
-    return torch.as_tensor(matrix, dtype=torch.float32, device=like.device)

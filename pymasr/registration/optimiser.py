@@ -34,7 +34,7 @@ class Adam:
         """One step down."""
         if self.epsilon == 0:
             # summed in NumPy: one thread, so the bits don't depend on the number of threads
-            self.epsilon = self.EPSILON * math.sqrt(float((gradient.double().cpu().numpy() ** 2).mean())) or 1e-30
+            self.epsilon = self.EPSILON * math.sqrt(float((gradient.double().numpy() ** 2).mean())) or 1e-30
         decay = self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * self.step_count / self.iterations))
         self.step_count += 1
         self.first.mul_(self.BETA1).add_(gradient, alpha=1 - self.BETA1)

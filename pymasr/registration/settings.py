@@ -6,9 +6,6 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import torch
-
-from pymasr import _C
 from pymasr.features import IntensityDNS, Mind
 
 FEATURES = ("mind", "dns")
@@ -96,7 +93,7 @@ class Settings:
     seed: int = 0
     """Seed of whatever is drawn at random; nothing is at present."""
     device: str = "auto"
-    """"auto", "cpu" or "cuda"."""
+    """Where the kernels run: "auto", "cpu" or "cuda"."""
 
     def __post_init__(self):
         _require(self.features in FEATURES, "features", f"one of {', '.join(FEATURES)}", self.features)
@@ -124,9 +121,7 @@ class Settings:
                 numbers = [getattr(level, f.name) for f in fields(level)]
                 _require(all(_whole(n, 1) for n in numbers), name, "whole numbers of at least 1", level)
         if self.device == "cuda":
-            status = _C.cuda_status()
-            if not (status["devices"] and torch.cuda.is_available()):
-                raise ValueError(f"device cuda can't be used: {status['reason'] or 'torch sees no CUDA device'}")
+            raise ValueError("settings: device cuda can't be used: there are no CUDA kernels for registration yet")
 
     @classmethod
     def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:
@@ -143,11 +138,6 @@ class Settings:
         if self.features == "mind":
             return Mind(self.mind_radius, self.mind_dilation)
         return IntensityDNS(tuple(self.dns_dilations), self.dns_noise)
-
-    @property
-    def torch_device(self) -> torch.device:
-        """The device that the kernels run on."""
-        return torch.device("cuda" if self.device == "cuda" else "cpu")
 
 
 #: What the presets change of the defaults of :class:`Settings`.

@@ -42,17 +42,21 @@ class Pair:
 
     def affine_step(self, transform: np.ndarray) -> tuple[float, np.ndarray]:
         """Similarity, and its gradient (3, 4) to :meth:`matrix`."""
-        value, gradient = self._ssd(None, torch.as_tensor(self.matrix(transform), dtype=torch.float32))
-        return float(value) / self.norm, gradient.double().cpu().numpy() / self.norm
+        value, gradient = self._ssd(matrix=torch.from_numpy(self.matrix(transform)))
+        return float(value) / self.norm, gradient.numpy() / self.norm
 
-    def deformable_step(self, displacement: torch.Tensor, matrix: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """Similarity, and `norm` times its gradient to `displacement` (3, D, H, W), moving working voxels."""
-        value, gradient = self._ssd(displacement, matrix)
-        return float(value) / self.norm, gradient
+    def value(self, transform: np.ndarray, displacement: torch.Tensor | None = None) -> float:
+        """Similarity under a 4 x 4 LPS transform and a displacement (3, D, H, W) added to it, moving working voxels."""
+        matrix = torch.from_numpy(self.matrix(transform))
+        return float(self._ssd(displacement, matrix=matrix, need_gradient=False)[0]) / self.norm
 
-    def _ssd(self, displacement, matrix):
-        return ops.warp_ssd(self.fixed.array, self.moving.array, displacement, matrix=matrix, weights=self.fixed.mask,
-                            moving_mask=self.moving.mask, outside=self.outside)
+    def deformable_step(self, displacement: torch.Tensor, matrix: torch.Tensor, out: torch.Tensor) -> float:
+        """Similarity; `norm` times its gradient to `displacement` (3, D, H, W), moving working voxels, goes to `out`."""
+        return float(self._ssd(displacement, matrix=matrix, out=out)[0]) / self.norm
+
+    def _ssd(self, displacement: torch.Tensor | None = None, **arguments):
+        return ops.warp_ssd(self.fixed.array, self.moving.array, displacement, weights=self.fixed.mask,
+                            moving_mask=self.moving.mask, outside=self.outside, **arguments)
 
 
 def make_pair(fixed: Volume, moving: Volume, factor: int, extractor: Callable[[torch.Tensor], torch.Tensor]) -> Pair:
@@ -82,8 +86,8 @@ def _moments(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
     """Weighted mean and mean square of every channel. In NumPy: one thread, so the bits don't depend on their number."""
     step = max(1, round((np.prod(volume.geometry.shape) / SAMPLES) ** (1 / 3)))
     part = (slice(None), *(slice(None, None, min(step, n)) for n in volume.geometry.shape))
-    values = volume.array[part].flatten(1).double().cpu().numpy()
-    weights = np.ones(values.shape[1]) if volume.mask is None else volume.mask[part].flatten().double().cpu().numpy()
+    values = volume.array[part].flatten(1).double().numpy()
+    weights = np.ones(values.shape[1]) if volume.mask is None else volume.mask[part].flatten().double().numpy()
     if not weights.any():
         weights = np.ones(values.shape[1])
     weights = weights / weights.sum()
