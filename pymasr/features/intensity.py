@@ -1,0 +1,48 @@
+"""Intensities to [0, 1], so that one noise level fits all scanners and modalities."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+#: Percentiles are taken over at most about this many voxels, on a regular subset of the volume.
+SAMPLES = 2_000_000
+#: A voxel is foreground when it exceeds the lowest intensity by this share of the range.
+BACKGROUND_SHARE = 1e-3
+
+
+def normalise(image: torch.Tensor, window: tuple[float, float] | None = None, *, name: str = "image") -> torch.Tensor:
+    """Percentiles 1 to 99 of the foreground to [0, 1], clipped; or a fixed window.
+
+    The foreground is everything above the lowest intensity (the constant background of a stripped or padded scan); where
+    nothing is constant that is nearly the whole volume, which does no harm.
+
+    Args:
+        image: (D, H, W), any real type.
+        window: (low, high) intensities that become 0 and 1, such as (-200, 1024) HU; None takes the percentiles.
+        name: what an error calls the image.
+
+    Returns:
+        (D, H, W) float32, contiguous.
+
+    Raises:
+        ValueError: the image has no two different intensities, or none within the window.
+    """
+    image = image.float()
+    if window is None:
+        step = max(1, round((image.numel() / SAMPLES) ** (1 / 3)))
+        values = image[::step, ::step, ::step].numpy().ravel()
+        bottom, top = float(values.min()), float(np.percentile(values, 99.5))
+        if not top > bottom:
+            top = float(values.max())
+        foreground = values[values > bottom + BACKGROUND_SHARE * (top - bottom)]
+        if foreground.size == 0:
+            raise ValueError(f"the {name} has no foreground: every voxel is {bottom:g}")
+        low, high = (float(p) for p in np.percentile(foreground, (1, 99)))
+        low = bottom if not high > low else low  # a binary image: its background is the other value
+    else:
+        low, high = window
+    result = ((image - low) / (high - low)).clamp_(0, 1).contiguous()
+    if not bool((result != result.reshape(-1)[0]).any()):
+        raise ValueError(f"the {name} has no contrast between the intensities {low:g} and {high:g}")
+    return result

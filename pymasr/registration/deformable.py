@@ -1,0 +1,96 @@
+"""Deformable stage: displacements on a cubic B-spline control grid, coarse to fine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pymasr import ops
+from pymasr.geometry import Geometry
+from pymasr.registration.optimiser import Adam
+from pymasr.registration.similarity import Pair
+
+
+@dataclass(frozen=True)
+class Spline:
+    """A deformation: control points on the working grid of a level.
+
+    Attributes:
+        control: (3, gz, gy, gx) float32, mm along the axes of the moving working grid (its array axes).
+        spacing: voxels of the level between control points.
+        geometry: the fixed working grid of the level.
+    """
+
+    control: torch.Tensor
+    spacing: int
+    geometry: Geometry
+
+    @classmethod
+    def zero(cls, geometry: Geometry, spacing: int) -> Spline:
+        """No deformation."""
+        shape = [_count(n, spacing) for n in geometry.shape]
+        return cls(torch.zeros((3, *shape)), spacing, geometry)
+
+    def refitted(self, geometry: Geometry, spacing: int) -> Spline:
+        """The least-squares fit of this deformation on another working grid with the same axes."""
+        if geometry == self.geometry and spacing == self.spacing:
+            return self
+        control = self.control.double()
+        to_own = np.linalg.inv(self.geometry.voxel_to_physical) @ geometry.voxel_to_physical
+        for axis, n in enumerate(geometry.shape):
+            position = to_own[axis, axis] * np.arange(n) + to_own[axis, 3]
+            own = _basis(position, self.spacing, control.shape[axis + 1])
+            new = _basis(np.arange(n), spacing, _count(n, spacing))
+            # control points that hardly any voxel sees follow their neighbours
+            bending = np.diff(np.eye(new.shape[1]), 2, axis=0)
+            fit = np.linalg.solve(new.T @ new + 1e-4 * bending.T @ bending, new.T @ own)
+            control = torch.from_numpy(np.ascontiguousarray(
+                np.moveaxis(np.tensordot(fit, control.numpy(), (1, axis + 1)), 0, axis + 1)))
+        return Spline(control.float(), spacing, geometry)
+
+    def dense(self, map_mm: np.ndarray) -> torch.Tensor:
+        """map_mm (3 x 3) times the displacement at every voxel of the level: (3, D, H, W)."""
+        matrix = torch.as_tensor(map_mm, dtype=torch.float32)
+        control = torch.stack([sum(matrix[i, k] * self.control[k] for k in range(3)) for i in range(3)])
+        return ops.bspline_upsample(control, self.geometry.shape, (self.spacing,) * 3)
+
+
+def deformable_level(pair: Pair, transform: np.ndarray, spline: Spline, weight: float, rate: float, final: float,
+                     iterations: int, report: Callable[[int, float, float], None]) -> Spline:
+    """The deformation after `iterations` steps from `spline`, which lies on the level's grid.
+
+    Args:
+        transform: 4 x 4 LPS; the displacement is added after it.
+        weight: of the bending energy of the control points in mm, mm^2.
+        rate: first step, voxels of the level.
+        final: share of it that is left at the end.
+        report: called with iteration, similarity and weighted regularisation.
+    """
+    shape, spacing, mm = spline.geometry.shape, (spline.spacing,) * 3, pair.spacing
+    matrix = torch.from_numpy(pair.matrix(transform))
+    control = spline.control.clone()
+    optimiser = Adam(control, rate * mm, final, iterations)
+    displacement, to_dense = (control.new_empty((3, *shape)) for _ in range(2))
+    gradient, to_control = (torch.empty_like(control) for _ in range(2))
+    for iteration in range(iterations):
+        ops.bspline_upsample(control / mm, shape, spacing, out=displacement)
+        similarity = pair.deformable_step(displacement, matrix, out=to_dense)
+        bending = ops.bending_energy(control, (spline.spacing * mm,) * 3, out=to_control)[0]
+        report(iteration, similarity, weight * float(bending))
+        ops.bspline_adjoint(to_dense, spacing, out=gradient)
+        optimiser.step(gradient.mul_(1 / (mm * pair.norm)).add_(to_control, alpha=weight))
+    return Spline(control, spline.spacing, spline.geometry)
+
+
+def _count(n: int, spacing: int) -> int:
+    return (n - 1) // spacing + 4
+
+
+def _basis(position: np.ndarray, spacing: int, count: int) -> np.ndarray:
+    """Cubic B-splines (positions, control points); control point k lies at (k - 1) spacing. Positions beyond the grid take
+    the value at its end."""
+    t = np.abs(np.clip(position / spacing, 0, count - 3)[:, None] + 1 - np.arange(count))
+    return np.where(t < 1, 2 / 3 - t ** 2 + t ** 3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0.0))

@@ -1,0 +1,165 @@
+"""Every number that the registration uses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from pymasr.features import IntensityDNS, Mind
+
+FEATURES = ("mind", "dns")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class AffineLevel:
+    """One resolution of the affine stage.
+
+    Attributes:
+        factor: edge of the level's voxels, in finest working voxels.
+        iterations: steps of the optimiser.
+    """
+
+    factor: int
+    iterations: int
+
+
+@dataclass(frozen=True)
+class DeformableLevel:
+    """One resolution of the deformable stage.
+
+    Attributes:
+        factor: edge of the level's voxels, in finest working voxels.
+        spacing: distance of the B-spline's control points, in voxels of the level.
+        iterations: steps of the optimiser.
+    """
+
+    factor: int
+    spacing: int
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of :func:`pymasr.registration.register_images`; see :meth:`from_preset`.
+
+    Raises ValueError with one sentence for a value that makes no sense.
+    """
+
+    features: str = "mind"
+    """Descriptor: "mind" (MIND-SSC) or "dns" (neighbourhood self-similarity of the intensity)."""
+    mind_radius: int = 1
+    """Patch radius of MIND, working voxels."""
+    mind_dilation: int = 1
+    """Distance of MIND's neighbours, working voxels."""
+    dns_dilations: tuple[int, ...] = (1, 2)
+    """Distances of the neighbours of DNS, working voxels."""
+    dns_noise: float = 1e-4
+    """Squared difference of normalised intensities that DNS takes for noise."""
+    fixed_window: tuple[float, float] | None = None
+    """Intensities of the fixed image that are mapped to 0 and 1; None: percentiles 1 and 99 of its foreground."""
+    moving_window: tuple[float, float] | None = None
+    """The same for the moving image."""
+    preset: str = "default"
+    """Name of the preset that the other numbers come from."""
+    max_voxels: int = 8_000_000
+    """Most voxels of a working grid; larger images are worked on at a coarser spacing."""
+    affine: bool = True
+    """Whether an affine transform is sought before the deformation."""
+    affine_levels: tuple[AffineLevel, ...] = (AffineLevel(8, 60), AffineLevel(4, 60), AffineLevel(2, 40))
+    """Resolutions of the affine stage, coarse to fine; levels that leave fewer than `min_size` voxels are skipped."""
+    affine_learning_rate: float = 0.5
+    """First step of the affine parameters, voxels of the level (a turn counts by its mean motion)."""
+    levels: tuple[DeformableLevel, ...] = (DeformableLevel(4, 4, 60), DeformableLevel(2, 4, 40), DeformableLevel(1, 8, 30),
+                                           DeformableLevel(1, 4, 30))
+    """Resolutions of the deformable stage, coarse to fine; empty: affine only."""
+    learning_rate: float = 0.3
+    """First step of the control points, voxels of the level; decays along a cosine within each level."""
+    final_rate: float = 0.05
+    """Share of the learning rate that is left at the end of a level."""
+    regularisation: float = 25.0
+    """Weight of the bending energy. The energy is that of the control grid in mm, times the squared finest working
+    spacing, so that the weight means the same for a mouse and for a man; the similarity is 1 for unrelated images."""
+    min_size: int = 8
+    """Levels at which an axis of an image would have fewer voxels are skipped."""
+    reorient_angle: float = 10.0
+    """Turn, degrees, between the axes of the two descriptors from which on the moving image is resampled along the
+    fixed image's axes; below it the moving image's own axes (flipped and permuted as needed) are kept."""
+    margin: float = 0.25
+    """How far beyond the fixed image, as a share of its extent, the moving image is looked at."""
+    min_overlap: float = 0.25
+    """Share of the smaller image that must lie in the other at the start; below it the centres are aligned."""
+    seed: int = 0
+    """Seed of whatever is drawn at random; nothing is at present."""
+    device: str = "auto"
+    """Where the kernels run: "auto", "cpu" or "cuda"."""
+
+    def __post_init__(self):
+        _require(self.features in FEATURES, "features", f"one of {', '.join(FEATURES)}", self.features)
+        _require(self.preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}", self.preset)
+        _require(self.device in DEVICES, "device", f"one of {', '.join(DEVICES)}", self.device)
+        for name in ("mind_radius", "mind_dilation", "max_voxels", "min_size"):
+            _require(_whole(getattr(self, name), 1), name, "a whole number of at least 1", getattr(self, name))
+        _require(_whole(self.seed, 0), "seed", "a whole number of at least 0", self.seed)
+        _require(len(self.dns_dilations) > 0 and all(_whole(d, 1) for d in self.dns_dilations), "dns_dilations",
+                 "one or more whole numbers of at least 1", self.dns_dilations)
+        for name in ("dns_noise", "affine_learning_rate", "learning_rate"):
+            _require(_number(getattr(self, name)) and getattr(self, name) > 0, name, "positive", getattr(self, name))
+        for name in ("regularisation", "reorient_angle", "margin"):
+            _require(_number(getattr(self, name)) and getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        for name in ("final_rate", "min_overlap"):
+            _require(_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, name, "within 0 and 1",
+                     getattr(self, name))
+        for name in ("fixed_window", "moving_window"):
+            window = getattr(self, name)
+            _require(window is None or (len(window) == 2 and all(map(_number, window)) and window[0] < window[1]), name,
+                     "two rising numbers (low, high)", window)
+        for name, kind in (("affine_levels", AffineLevel), ("levels", DeformableLevel)):
+            for level in getattr(self, name):
+                _require(isinstance(level, kind), name, f"a tuple of {kind.__name__}", level)
+                numbers = [getattr(level, f.name) for f in fields(level)]
+                _require(all(_whole(n, 1) for n in numbers), name, "whole numbers of at least 1", level)
+        if self.device == "cuda":
+            raise ValueError("settings: device cuda can't be used: there are no CUDA kernels for registration yet")
+
+    @classmethod
+    def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:
+        """Settings of the preset "fast", "default" or "accurate" with some of them replaced."""
+        _require(preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}", preset)
+        unknown = sorted(set(overrides) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"settings: there is no setting called {', '.join(unknown)}")
+        return replace(cls(preset=preset, **PRESETS[preset]), **overrides)
+
+    @property
+    def extractor(self) -> Mind | IntensityDNS:
+        """The feature extractor that `features` names."""
+        if self.features == "mind":
+            return Mind(self.mind_radius, self.mind_dilation)
+        return IntensityDNS(tuple(self.dns_dilations), self.dns_noise)
+
+
+#: What the presets change of the defaults of :class:`Settings`.
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {
+        "max_voxels": 4_000_000,
+    },
+    "default": {},
+    "accurate": {
+        "max_voxels": 24_000_000,
+    },
+}
+
+
+def _require(holds: bool, name: str, expected: str, got: Any) -> None:
+    if not holds:
+        raise ValueError(f"settings: {name} must be {expected}, got {got!r}")
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

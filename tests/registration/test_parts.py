@@ -1,0 +1,156 @@
+"""The pieces of the engine: working grids, pyramids, gradients, splines between levels, settings."""
+
+import dataclasses
+
+import numpy as np
+import phantom
+import pytest
+import torch
+
+from pymasr.features import IntensityDNS, Mind
+from pymasr.registration import AffineLevel, DeformableLevel, Settings, grids
+from pymasr.registration.affine import Parameters
+from pymasr.registration.deformable import Spline
+from pymasr.registration.grids import Volume
+from pymasr.registration.similarity import make_pair
+
+CUBE = phantom.grid((20, 22, 24))
+FLIPPED = np.array([[0.0, -1, 0], [0, 0, 1], [-1, 0, 0]])
+
+
+def ramp(geometry):
+    """X + 2 Y - Z at every voxel."""
+    return torch.from_numpy(phantom.positions(geometry) @ [1.0, 2.0, -1.0]).float()
+
+
+def test_an_isotropic_pair_is_not_resampled():
+    assert grids.finest_spacing(CUBE, CUBE, 10 ** 6) == 2.5
+    assert grids.fixed_grid(CUBE, 2.5) is CUBE
+    assert grids.moving_grid(CUBE, CUBE, np.eye(4), 2.5, 10, 0.25) is CUBE
+    array = ramp(CUBE)
+    assert grids.resample(array, CUBE, CUBE) is array
+
+
+def test_a_flipped_and_permuted_image_keeps_its_very_voxels():
+    moving = phantom.grid((24, 20, 22), direction=FLIPPED)
+    grid = grids.moving_grid(CUBE, moving, np.eye(4), 2.5, 10, 0.25)
+    assert grid.direction == pytest.approx(CUBE.direction)
+    array = torch.rand(moving.shape, generator=torch.Generator().manual_seed(0))
+    resampled = grids.resample(array, moving, grid)
+    assert torch.allclose(resampled.flatten().sort()[0], array.flatten().sort()[0], atol=1e-4)
+    assert torch.allclose(grids.resample(ramp(moving), moving, grid), ramp(grid), atol=1e-3)
+
+
+def test_the_moving_grid_turns_with_a_large_turn_only():
+    turned = [grids.moving_grid(CUBE, CUBE, phantom.about_centre(phantom.rotation(a, 2)), 2.5, 10, 0.25) for a in (8, 30)]
+    assert turned[0] is CUBE
+    assert np.reshape(turned[1].direction, (3, 3)) == pytest.approx(phantom.rotation(30, 2))
+    assert grids.inside(CUBE, turned[1]) is not None and grids.inside(CUBE, CUBE) is None
+
+
+def test_the_moving_grid_leaves_out_what_the_fixed_image_cannot_reach():
+    whole = phantom.grid((120, 22, 24))
+    grid = grids.moving_grid(CUBE, whole, np.eye(4), 2.5, 10, 0.25)
+    assert grid.shape[1:] == (22, 24) and 20 + 2 * 6 <= grid.shape[0] <= 20 + 2 * 7
+    assert grid.centre == pytest.approx(CUBE.centre, abs=2.5)
+
+
+@pytest.mark.parametrize("fixed, moving, limit, expected", [
+    (phantom.grid((9, 9, 9), (1, 1, 8)), phantom.grid((9, 9, 9), (3, 3, 3)), 10 ** 6, 2.0),
+    (phantom.grid((9, 9, 9), (1, 1, 1)), phantom.grid((9, 9, 9), (5, 5, 5)), 10 ** 6, 2.5),
+    (phantom.grid((9, 9, 9), (2, 2, 2)), phantom.grid((9, 9, 9), (1.8, 1.8, 2.0)), 10 ** 6, 2.0),
+    (phantom.grid((40, 40, 40), (1, 1, 1)), phantom.grid((40, 40, 40), (1, 1, 1)), 8000, 2.0),
+])
+def test_working_spacing(fixed, moving, limit, expected):
+    assert grids.finest_spacing(fixed, moving, limit) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("spacing, shift", [((2.5, 2.5, 2.5), 0), ((1.0, 4.0, 2.5), 0), ((5.0, 5.0, 5.0), 1)])
+def test_resampling_keeps_points_in_space(spacing, shift):
+    source = phantom.grid((30, 30, 60), spacing, phantom.rotation(25, 1))
+    grid = phantom.grid((8, 8, 8), (3.0, 3.0, 3.0), shift=(shift, 0, -shift))
+    assert torch.allclose(grids.resample(ramp(source), source, grid), ramp(grid), atol=0.01)
+
+
+@pytest.mark.parametrize("shape, factor", [((20, 22, 24), 2), ((20, 24, 16), 4), ((1, 24, 16), 4)])
+def test_pooling_keeps_points_in_space(shape, factor):
+    geometry = phantom.grid(shape, direction=phantom.rotation(10, 0))
+    pooled = grids.pool(Volume(ramp(geometry)[None], geometry), factor)
+    assert torch.allclose(pooled.array[0], ramp(pooled.geometry), atol=1e-3)
+    assert pooled.geometry.spacing == (2.5 * factor,) * 3
+
+
+def test_smoothing_keeps_the_mean_and_has_its_width():
+    point = torch.zeros(1, 41, 1)
+    point[0, 20, 0] = 1
+    result = grids.smooth(point, [2.0, 1.5, 2.0])[0, :, 0].double()
+    at = torch.arange(41.0) - 20
+    assert result.sum() == pytest.approx(1) and (result * at ** 2).sum() == pytest.approx(1.5 ** 2, rel=0.03)
+
+
+@pytest.mark.parametrize("extractor", [Mind(), IntensityDNS()])
+def test_gradient_of_the_affine_parameters(extractor):
+    moving = phantom.grid((22, 20, 24), direction=phantom.rotation(8, 1))
+    start = phantom.about_centre(phantom.rotation(5, 2), (1.0, 2.0, -1.0))
+    images = phantom.pair(CUBE, moving, phantom.bend)
+    pair = make_pair(*(Volume(i.array[None] / 100, i.geometry) for i in images), 1, extractor)
+    pair = dataclasses.replace(pair, outside="border")  # the value then is continuous
+    parameters = Parameters(CUBE, start)
+    values = np.random.default_rng(0).normal(size=(3, 4))
+    gradient = parameters.gradient(pair, pair.affine_step(parameters.transform(values))[1])
+    for index in np.ndindex(3, 4):
+        step = np.zeros((3, 4))
+        step[index] = 1e-2
+        rise = (pair.value(parameters.transform(values + step)) - pair.value(parameters.transform(values - step))) / 2e-2
+        assert rise == pytest.approx(gradient[index], rel=0.05, abs=0.03 * np.abs(gradient).max())
+
+
+def test_similarity_is_one_for_unrelated_images_and_zero_for_one_image():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (Volume(torch.rand((1, 30, 30, 30), generator=generator), phantom.grid((30, 30, 30))) for _ in range(2))
+    assert make_pair(a, b, 1, Mind()).value(np.eye(4)) == pytest.approx(1, abs=0.02)
+    assert make_pair(a, a, 1, Mind()).value(np.eye(4)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_spline_survives_the_change_of_level():
+    geometry = phantom.grid((40, 36, 44), direction=phantom.rotation(10, 0))
+    coarse = grids.pool(Volume(torch.zeros((1, *geometry.shape)), geometry), 2).geometry
+    spline = Spline.zero(coarse, 4)
+    control = torch.randn(spline.control.shape, generator=torch.Generator().manual_seed(0))
+    spline = dataclasses.replace(spline, control=control)
+    fine = spline.refitted(geometry, 4)
+    # the voxels of the coarse grid lie between pairs of fine ones
+    between = torch.nn.functional.avg_pool3d(fine.dense(np.eye(3)), 2)
+    expected = spline.dense(np.eye(3))
+    inner = (slice(None), *(slice(2, -2),) * 3)
+    assert (between - expected)[inner].abs().max() < 0.03 * expected.abs().max()
+    assert spline.refitted(coarse, 4) is spline
+
+
+def test_a_dense_field_is_mapped():
+    spline = Spline.zero(CUBE, 4)
+    spline.control[0] = 1.0
+    spline.control[2] = 3.0
+    dense = spline.dense(np.array([[0.0, 0, 2], [1, 0, 0], [0, 1, 0]]))
+    for component, value in enumerate((6.0, 1.0, 0.0)):
+        assert torch.allclose(dense[component], torch.tensor(value), atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [
+    {"features": "nmi"}, {"preset": "best"}, {"device": "tpu"}, {"device": "cuda"}, {"mind_radius": 0},
+    {"mind_dilation": 1.5}, {"dns_dilations": ()}, {"dns_noise": 0}, {"regularisation": -1.0},
+    {"learning_rate": float("nan")}, {"final_rate": 2}, {"fixed_window": (3, 3)}, {"moving_window": (1,)},
+    {"levels": (AffineLevel(1, 3),)}, {"levels": (DeformableLevel(1, 0, 3),)}, {"seed": -1}, {"colour": 3},
+])
+def test_settings_refuse_what_makes_no_sense(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Settings.from_preset(**{"preset": "default", **change})
+
+
+@pytest.mark.parametrize("preset", ["fast", "default", "accurate"])
+def test_presets(preset):
+    settings = Settings.from_preset(preset, features="dns", seed=3)
+    assert (settings.preset, settings.features, settings.seed) == (preset, "dns", 3)
+    assert isinstance(settings.extractor, IntensityDNS)
+    assert [level.factor for level in settings.levels] == sorted((level.factor for level in settings.levels), reverse=True)
+    assert settings.levels[-1].factor == 1
