@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # The sources hold no warnings: keep it so. The CUDA backend follows PYMASR_CUDA (see setup.py).
 BUILD := CMAKE_ARGS="-DMASR_WERROR=ON $(CMAKE_ARGS)" $(BIN)/python setup.py -q
 SANITIZED := build/sanitize
-RUNTIMES := $(shell $(or $(CXX),g++) -print-file-name=libasan.so):$(shell $(or $(CXX),g++) -print-file-name=libstdc++.so)
+RUNTIMES = $(shell $(CXX) -print-file-name=libasan.so):$(shell $(CXX) -print-file-name=libstdc++.so)
 
 .PHONY: demo test lint bench sanitize extension clean
 
@@ -24,13 +24,14 @@ bench: extension
 	$(BIN)/python -m benchmarks.kernels
 
 # Tests of the kernels under AddressSanitizer and UndefinedBehaviorSanitizer, on a copy of the package of its own. Leaks
-# are not looked for: the interpreter never frees everything. libstdc++ is loaded first, or exceptions can't be followed.
+# are not looked for: the interpreter never frees everything. libstdc++ is loaded first, or exceptions can't be followed;
+# the capture leaves file descriptor 2 alone, where reports go.
 sanitize: $(INSTALLED)
-	PYMASR_BUILD_DIR=$(SANITIZED)/cmake PYMASR_CUDA=OFF CMAKE_ARGS="-DMASR_SANITIZE=ON" \
+	PYMASR_BUILD_DIR=$(SANITIZED)/cmake PYMASR_CUDA=OFF CMAKE_ARGS="-DMASR_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo" \
 	  $(BIN)/python setup.py -q build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	PYTHONPATH=$(SANITIZED)/lib LD_PRELOAD=$(RUNTIMES) PYTHONMALLOC=malloc \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-	  $(BIN)/pytest -p no:cacheprovider -m "not large" tests/ops
+	  $(BIN)/pytest --capture=sys -p no:cacheprovider -m "not large" tests/ops
 
 extension: $(INSTALLED)
 	PYMASR_BUILD_DIR=build/extension $(BUILD) build_ext --inplace >build/extension.log || { cat build/extension.log; exit 1; }
