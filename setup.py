@@ -20,10 +20,10 @@ ROOT = pathlib.Path(__file__).resolve().parent
 
 
 def cuda_choice():
-    choice = os.environ.get("PYMASR_CUDA", "AUTO").upper()
-    if choice not in ("ON", "OFF", "AUTO"):
+    choice = os.environ.get("PYMASR_CUDA", "AUTO")
+    if choice.upper() not in ("ON", "OFF", "AUTO"):
         sys.exit(f"PYMASR_CUDA must be ON, OFF or AUTO, got {choice}")
-    return choice
+    return choice.upper()
 
 
 class CMakeBuild(build_ext):
