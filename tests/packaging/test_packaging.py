@@ -1,5 +1,5 @@
-"""Promise: the library serves C++ programs through find_package(masr); the source distribution holds what a build needs;
-the CUDA switch answers clearly."""
+"""Promise: find_package(masr) serves C++ programs; the source distribution holds what a build needs; the CUDA switch
+answers clearly."""
 
 import os
 import pathlib
