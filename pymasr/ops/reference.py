@@ -1,7 +1,7 @@
 """Every op of :mod:`pymasr.ops` again, in a few lines of plain PyTorch: the yardstick of the tests and benchmarks.
 
-``reference.X`` has the name, the arguments and the channel order of ``ops.X``; it is differentiable by autograd, runs in
-any floating-point type (the tests use float64) and makes no attempt to be fast beyond being vectorised. All tensors are
+``reference.X`` has the name, the arguments and the channel order of ``ops.X``; it is differentiable by autograd, runs
+in any floating-point type (the tests use float64) and is not made fast beyond being vectorised. All tensors are
 batched here: features and images (N, C, D, H, W), displacement fields (N, 3, D, H, W) in voxels of the sampled image,
 component k along array axis k (z, y, x).
 """
@@ -123,7 +123,8 @@ def warp_ssd(fixed, moving, displacement=None, *, matrix=None, weights=None, mov
             weight = weight * inside_mask(position.detach(), moving.shape[2:])
         if moving_mask is not None:
             # a sample counts where the moving voxel nearest to it is in the mask
-            weight = weight * (sample(moving_mask.to(position.dtype), position.detach(), "border", "nearest")[:, 0] > 0.5)
+            inside = sample(moving_mask.to(position.dtype), position.detach(), "border", "nearest")[:, 0] > 0.5
+            weight = weight * inside
         squared = (sample(moving, position) - fixed).square().mean(1) * weight
         total = weight.sum((1, 2, 3))
         value = squared.sum((1, 2, 3)) / total.clamp_min(torch.finfo(total.dtype).tiny)
@@ -173,7 +174,8 @@ def bending_energy(field, spacing=(1.0, 1.0, 1.0)):
 
 
 def compose(outer, inner, *, padding="border"):
-    """Displacement of x -> outer(inner(x)) on one grid: inner[v] + outer[v + inner[v]]; see :func:`pymasr.ops.compose`."""
+    """Displacement of x -> outer(inner(x)), on one grid: inner[v] + outer[v + inner[v]];
+    see :func:`pymasr.ops.compose`."""
     return inner + warp(outer, inner, padding=padding)
 
 

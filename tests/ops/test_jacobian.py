@@ -1,4 +1,4 @@
-"""Promise: jacobian_determinant and its gradient are those of the float64 reference, on any shape and any thread count."""
+"""Promise: jacobian_determinant and its gradient are those of the float64 reference, for any shape and thread count."""
 
 import numpy as np
 import pytest

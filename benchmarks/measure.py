@@ -1,0 +1,112 @@
+"""Time, memory and bandwidth."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import ctypes
+import gc
+import itertools
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+CORES = len(os.sched_getaffinity(0))
+
+
+def _seconds(function: Callable) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def interleaved_medians(functions: dict[str, Callable], *, rounds: int, budget: float) -> dict[str, float]:
+    """Median seconds of each function, called in turn: at least `rounds` times, then until `budget` seconds are spent
+    or five times as many rounds done. Each is called once before."""
+    for function in functions.values():
+        function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    start = time.perf_counter()
+    for count in itertools.count(1):
+        for name, function in functions.items():
+            times[name].append(_seconds(function))
+        if count >= 5 * rounds or (count >= rounds and time.perf_counter() - start > budget):
+            return {name: statistics.median(values) for name, values in times.items()}
+
+
+def copy_bandwidth(threads: int, mebibytes: int = 512, rounds: int = 5) -> float:
+    """Bytes per second, read and written, of memcpy between buffers far larger than any cache: the median."""
+    source, target = (np.full(mebibytes << 20, value, np.uint8) for value in (1, 2))
+    parts = list(zip(np.array_split(target, threads), np.array_split(source, threads)))
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        def copy():
+            list(pool.map(lambda part: np.copyto(*part), parts))
+
+        copy()
+        return 2 * source.nbytes / statistics.median(_seconds(copy) for _ in range(rounds))
+
+
+def _status(field: str) -> int:
+    """A size in bytes from /proc/self/status."""
+    with open("/proc/self/status") as file:
+        line, = (line for line in file if line.startswith(f"{field}:"))
+    return 1024 * int(line.split()[1])
+
+
+def extra_memory(function: Callable) -> int:
+    """Bytes by which resident memory peaks above where it was while `function` runs, its result included.
+
+    Call it in :func:`memory_process`: memory that the allocator keeps from before would not be counted.
+    """
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # resets the peak
+    before = _status("VmRSS")
+    result = function()
+    peak = _status("VmHWM")
+    del result
+    return max(0, peak - before)
+
+
+@contextlib.contextmanager
+def memory_process() -> Iterator[concurrent.futures.Executor]:
+    """A process whose allocator gives memory back at once, so that every call is measured from the same ground."""
+    tunables = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+    before = {name: os.environ.get(name) for name in tunables}
+    os.environ.update(tunables)
+    try:
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+            yield executor
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def machine() -> dict:
+    """What the numbers were measured on."""
+    model = platform.processor()
+    with open("/proc/cpuinfo") as file:
+        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"name": platform.node(), "cpu": model, "cores": CORES, "memory_gib": round(memory / 2**30, 1),
+            "system": platform.platform()}
+
+
+def commit() -> str | None:
+    """The commit of the working tree, "+" appended when it has changes; None outside of git."""
+    try:
+        command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+        return subprocess.run(command, cwd=os.path.dirname(__file__), capture_output=True, text=True,
+                              check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
