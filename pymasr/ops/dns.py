@@ -74,7 +74,7 @@ def dns(features: torch.Tensor, dilations: Sequence[int] = (1, 2), reduction: st
     In a layout with dilation d, the neighbours of a voxel x are x +- d e_k, numbered -z, +z, -y, +y, -x, +x. For each
     of the 12 pairs p = (i, j), i < j, that are not opposite each other,
 
-        S_p(x) = exp(-D_p(x) / max(V(x), eps)),  D_p(x) = |f(x + i) - f(x + j)|^2,  V(x) = mean over the pairs of D_p(x).
+        S_p(x) = exp(-D_p(x) / max(V(x), eps)),  D_p(x) = |f(x + i) - f(x + j)|^2,  V(x) = mean of the D_p(x).
 
     The border is replicated. The centre voxel itself is not used; scaling the features changes nothing while V > eps.
 
