@@ -5,5 +5,6 @@ Each op has a plain twin of the same name in :mod:`pymasr.ops.reference`.
 
 from pymasr.ops.dns import dns
 from pymasr.ops.jacobian import jacobian_determinant
+from pymasr.ops.mind import mind_ssc
 
-__all__ = ["dns", "jacobian_determinant"]
+__all__ = ["dns", "jacobian_determinant", "mind_ssc"]
