@@ -23,7 +23,8 @@ def _fresh_mean(image: torch.Tensor) -> torch.Tensor:
 
 
 @torch.library.custom_op("pymasr::mind_ssc", mutates_args=())
-def _mind_ssc(image: torch.Tensor, radius: int, dilation: int, channels_last: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _mind_ssc(image: torch.Tensor, radius: int, dilation: int,
+              channels_last: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """The descriptor, and per item the mean of V that bounds it, which the backward pass needs again."""
     out, mean = _fresh(image, channels_last), _fresh_mean(image)
     call(_C.mind_ssc, image, radius, dilation, out, mean)
@@ -80,7 +81,7 @@ def mind_ssc(image: torch.Tensor, radius: int = 2, dilation: int = 2, out: torch
     For a pair (i, j) of neighbours of voxel x, D(x) is the mean of (f(x + i) - f(x + j))^2 over a cube of
     ``2 radius + 1`` voxels around x. From the 12 distances the least is subtracted; V(x) is the mean of what is left,
     bounded by 0.001 and 1000 times its mean over the volume (of each batch item by itself). The descriptor is
-    exp(-D / V). At the border the image is replicated for the differences, and the squared differences are for the mean.
+    exp(-D / V). At the border the image is replicated for the differences, and these, squared, for their mean.
 
     Args:
         image: (1, D, H, W) or (N, 1, D, H, W), float32, float16 or bfloat16, of any strides.
