@@ -5,10 +5,12 @@ Each op has a plain twin of the same name in :mod:`pymasr.ops.reference`.
 
 from pymasr.ops.dns import dns
 from pymasr.ops.jacobian import jacobian_determinant
+from pymasr.ops.ssd import warp_ssd
 from pymasr.ops.warp import warp
 
 __all__ = [
     "dns",
     "jacobian_determinant",
     "warp",
+    "warp_ssd",
 ]
