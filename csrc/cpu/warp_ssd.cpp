@@ -5,7 +5,7 @@
 // over the voxels of a row.
 #include "cpu/warp_ssd.h"
 
-#include "cpu/channels.h"
+#include "cpu/voxel_vectors.h"
 #include "cpu/locate.h"
 
 namespace masr::MASR_ISA {
@@ -46,35 +46,44 @@ struct Accumulators {
   }
 };
 
-/// Channels-last: `vectors` vectors hold the channels, 0 stands for any number. `fixed` points at the block's first voxel,
-/// `moving` at the first voxel of the volume.
-template <class T, int vectors>
-void compare_channels_last(const Block& block, const Block& next, const T* fixed, const T* moving, const Grid& grid,
-                           std::int64_t channels, Sums& sums) {
+/// A number of channels known to the compiler, for unrolled code.
+template <int N>
+struct Channels {
+  constexpr operator std::int64_t() const { return N; }
+};
+
+/// Channels-last. `fixed` points at the block's first voxel, `moving` at the first voxel of the volume; `dx` is the step
+/// between the corners along x.
+template <class T, class Count>
+void compare_voxels(const Block& block, const Block& next, const T* fixed, const T* moving, const Grid& grid,
+                    Count channels, Count dx, Sums& sums) {
   const LastVector last(channels);
-  const std::int64_t dz = grid.step[0], dy = grid.step[1], dx = grid.step[2];
-  const int whole = vectors ? vectors - 1 : int((channels - 1) / lanes);
+  const std::int64_t dz = grid.step[0], dy = grid.step[1], whole = (channels - 1) / lanes;
   alignas(16) float totals[lanes][4] = {};
   for (int v = 0; v < lanes; ++v) {
-    const T* ahead = moving + next.cells.offset[v] + dx;  // its lower x corners are upper ones of the voxel before it
-    prefetch_channels(ahead, channels);
-    prefetch_channels(ahead + dy, channels);
-    prefetch_channels(ahead + dz, channels);
-    prefetch_channels(ahead + dz + dy, channels);
+    prefetch_channels(fixed + (v + 2 * lanes) * channels, channels);
+    const T* ahead = moving + next.cells.offset[v];
+    prefetch_channels(ahead, channels + dx);
+    prefetch_channels(ahead + dy, channels + dx);
+    prefetch_channels(ahead + dz, channels + dx);
+    prefetch_channels(ahead + dz + dy, channels + dx);
     if (block.weight[v] == 0.0f) continue;
 
     const vec fz = splat(block.cells.fraction[0][v]), fy = splat(block.cells.fraction[1][v]),
               fx = splat(block.cells.fraction[2][v]);
-    const T* m = moving + block.cells.offset[v];
+    const T* row[4] = {moving + block.cells.offset[v]};
+    row[1] = row[0] + dy, row[2] = row[0] + dz, row[3] = row[2] + dy;
     const T* f = fixed + v * channels;
     Accumulators total;
-    const auto add = [&](std::int64_t c, ivec keep, auto&& load_at) {
-      const T* p = m + c;
-      const vec corner[8] = {load_at(p),           load_at(p + dx),      load_at(p + dy),      load_at(p + dy + dx),
-                             load_at(p + dz),      load_at(p + dz + dx), load_at(p + dz + dy), load_at(p + dz + dy + dx)};
+    const auto add = [&](std::int64_t c, ivec keep, auto&& load_at) __attribute__((always_inline)) {
+      vec corner[8];
+      for (int i = 0; i < 4; ++i) {
+        corner[2 * i] = load_at(row[i] + c);
+        corner[2 * i + 1] = load_at(row[i] + c + dx);
+      }
       total.add(corner, load_at(f + c), fz, fy, fx, keep);
     };
-    for (int i = 0; i < whole; ++i) add(i * lanes, ~ivec{}, [](const T* p) { return load_channels(p); });
+    for (std::int64_t i = 0; i < whole; ++i) add(i * lanes, ~ivec{}, [](const T* p) { return load_channels(p); });
     add(last.offset(), last.keep(), [&](const T* p) { return last.load(p); });
     sum4(totals[v], total.squared, total.z, total.y, total.x);
   }
@@ -85,15 +94,15 @@ void compare_channels_last(const Block& block, const Block& next, const T* fixed
 }
 
 template <class T>
-void compare_channels_last(const Block& block, const Block& next, const T* fixed, const T* moving, const Grid& grid,
-                           std::int64_t channels, Sums& sums) {
-  switch ((channels + lanes - 1) / lanes) {
-    case 1: return compare_channels_last<T, 1>(block, next, fixed, moving, grid, channels, sums);
-    case 2: return compare_channels_last<T, 2>(block, next, fixed, moving, grid, channels, sums);
-    case 3: return compare_channels_last<T, 3>(block, next, fixed, moving, grid, channels, sums);
-    case 4: return compare_channels_last<T, 4>(block, next, fixed, moving, grid, channels, sums);
-    default: return compare_channels_last<T, 0>(block, next, fixed, moving, grid, channels, sums);
+void compare_voxels(const Block& block, const Block& next, const T* fixed, const T* moving, const Grid& grid,
+                    std::int64_t channels, Sums& sums) {
+  const auto run = [&](auto count, auto dx) { compare_voxels(block, next, fixed, moving, grid, count, dx, sums); };
+  if (grid.step[2] == channels) {  // the usual descriptors
+    if (channels == 12) return run(Channels<12>{}, Channels<12>{});
+    if (channels == 16) return run(Channels<16>{}, Channels<16>{});
+    if (channels == 24) return run(Channels<24>{}, Channels<24>{});
   }
+  run(channels, grid.step[2]);
 }
 
 /// Values at `p` + each offset; every offset lies in the volume.
@@ -151,6 +160,7 @@ class Locator {
     const std::int64_t left = input_.fixed.width() - x;
     const int count = left < lanes ? (left > 0 ? int(left) : 0) : lanes;
     float position[3][lanes];
+    for (int k = 0; k < 3 && row_.displacement[k]; ++k) prefetch(row_.displacement[k] + (x + 4 * lanes) * row_.stride);
     positions(row_, x, count, position);
     locate<Padding::border>(position, grid_, block.cells);
     if (input_.exclude_outside) {
@@ -252,8 +262,8 @@ WarpSsdSums run(const WarpSsd& input, std::int64_t n, std::int64_t z0, std::int6
         if (!block.any) {
           std::memset(&sums, 0, sizeof(sums));
         } else if (channels_last) {
-          compare_channels_last(block, blocks[current ^ 1], fixed.at<T>(n, 0, z, y, x), source, locator.grid(),
-                                fixed.channels(), sums);
+          compare_voxels(block, blocks[current ^ 1], fixed.at<T>(n, 0, z, y, x), source, locator.grid(),
+                         fixed.channels(), sums);
         } else {
           compare_rows(block, count, fixed.at<T>(n, 0, z, y, x), fixed.stride[4], fixed.stride[1], source,
                        moving.stride[1], locator.grid(), fixed.channels(), sums);

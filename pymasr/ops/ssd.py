@@ -157,12 +157,12 @@ def warp_ssd(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tens
         (3, 4) or (N, 3, 4) float64, at the identity when none is given. None if not asked for.
 
     `value` is differentiable by autograd with respect to the displacement, or to the matrix when no displacement is
-    given; not with `out` or ``need_gradient=False``. The returned gradient is not differentiable. Fast are feature volumes
-    in ``torch.channels_last_3d`` and single channels; every layout is read where it lies. No memory is taken beyond the
-    gradient's.
+    given; not with `out` or ``need_gradient=False``. The returned gradient is not differentiable. Fast are feature
+    volumes in ``torch.channels_last_3d`` and single channels; every layout is read where it lies. No memory is taken
+    beyond the gradient's: 12 bytes a voxel, none with `out`.
 
-    Raises TypeError or ValueError for another shape or type, and where a gradient would be asked for that this op does not
-    compute.
+    Raises TypeError or ValueError for another shape or type, and where a gradient would be asked for that this op does
+    not compute.
     """
     require_tensor("warp_ssd", "fixed", fixed)
     require_tensor("warp_ssd", "moving", moving, channels=fixed.shape[-4], dtypes=(fixed.dtype,))

@@ -24,6 +24,13 @@ static inline vec load_channels(const Bfloat16* p) {
   return (vec)(__builtin_convertvector(*reinterpret_cast<const short_vec*>(p), ivec) << 16);
 }
 
+#if defined(__AVX512F__)
+static inline vec convert_channels(__m256i bits, const Half*) { return (vec)_mm512_cvtph_ps(bits); }
+static inline vec convert_channels(__m256i bits, const Bfloat16*) {
+  return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16);
+}
+#endif
+
 /// The last of the vectors that cover `channels` channels. Reads no memory of other voxels.
 class LastVector {
  public:
@@ -48,17 +55,16 @@ class LastVector {
   /// Its channels, `p` being the first; lanes beyond the channels are 0.
   template <class T>
   vec load(const T* p) const {
-    if (count_ == lanes) return load_channels(p);
 #if defined(__AVX512F__)
     const auto mask = std::uint16_t((1u << count_) - 1u);
     if constexpr (sizeof(T) == 4) {
       return (vec)_mm512_maskz_loadu_ps(mask, p);
     } else {
-      alignas(32) T first[lanes];
-      _mm256_store_si256(reinterpret_cast<__m256i*>(first), _mm256_maskz_loadu_epi16(mask, p));
-      return load_channels(first);
+      const __m256i bits = _mm256_maskz_loadu_epi16(mask, p);
+      return convert_channels(bits, p);
     }
 #else
+    if (count_ == lanes) return load_channels(p);
     T first[lanes] = {};
     for (int i = 0; i < count_; ++i) first[i] = p[i];
     return load_channels(first);
