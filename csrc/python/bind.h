@@ -13,5 +13,6 @@ void bind_dns(pybind11::module_& m);
 void bind_jacobian(pybind11::module_& m);
 void bind_warp(pybind11::module_& m);
 void bind_mind(pybind11::module_& m);
+void bind_warp_ssd(pybind11::module_& m);
 
 }  // namespace masr::python

@@ -8,4 +8,5 @@ PYBIND11_MODULE(_C, m) {
   masr::python::bind_jacobian(m);
   masr::python::bind_warp(m);
   masr::python::bind_mind(m);
+  masr::python::bind_warp_ssd(m);
 }

@@ -6,6 +6,7 @@ Each op has a plain twin of the same name in :mod:`pymasr.ops.reference`.
 from pymasr.ops.dns import dns
 from pymasr.ops.jacobian import jacobian_determinant
 from pymasr.ops.mind import mind_ssc
+from pymasr.ops.ssd import warp_ssd
 from pymasr.ops.warp import warp
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "jacobian_determinant",
     "mind_ssc",
     "warp",
+    "warp_ssd",
 ]

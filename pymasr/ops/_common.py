@@ -42,7 +42,7 @@ def as_rank(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def numpy_entry(function):
-    """Let an op on torch tensors take NumPy arrays too; results are NumPy arrays when any array argument was one.
+    """Let an op on torch tensors take NumPy arrays too; results are NumPy arrays when the first argument was one.
 
     float64 arrays are refused by the op's own checks, never rounded silently.
     """
@@ -62,8 +62,10 @@ def numpy_entry(function):
                 value = value.copy()  # torch can't hold such arrays
             bound.arguments[name] = torch.from_numpy(value)
         result = function(*bound.args, **bound.kwargs)
+        if next(iter(bound.arguments)) not in arrays:
+            return result
         if isinstance(result, tuple):
-            return tuple(r.numpy() for r in result)
+            return tuple(None if r is None else r.numpy() for r in result)
         return result.numpy()
 
     return entry

@@ -110,7 +110,8 @@ def inside_mask(position, size):
 def warp_ssd(fixed, moving, displacement=None, *, matrix=None, weights=None, moving_mask=None, outside="exclude"):
     """Weighted mean of the squared difference of `fixed` and the warped `moving`; see :func:`pymasr.ops.warp_ssd`.
 
-    Returns value (N,) and gradient (N, 3, D, H, W), or (N, 3, 4) when no displacement is given.
+    Returns value (N,), NaN where nothing is valid, and gradient (N, 3, D, H, W), or (N, 3, 4) when no displacement is
+    given.
     """
     argument = displacement if displacement is not None else torch.as_tensor(matrix, dtype=fixed.dtype)
     with torch.enable_grad():
@@ -129,7 +130,7 @@ def warp_ssd(fixed, moving, displacement=None, *, matrix=None, weights=None, mov
         total = weight.sum((1, 2, 3))
         value = squared.sum((1, 2, 3)) / total.clamp_min(torch.finfo(total.dtype).tiny)
         gradient, = torch.autograd.grad(value.sum(), variable)
-    return value.detach(), gradient
+    return torch.where(total > 0, value.detach(), torch.nan), gradient
 
 
 def bspline_weights(length, spacing, *, dtype=torch.float64, device=None):
