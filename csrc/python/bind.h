@@ -12,5 +12,7 @@ void bind_runtime(pybind11::module_& m);
 void bind_dns(pybind11::module_& m);
 void bind_jacobian(pybind11::module_& m);
 void bind_warp(pybind11::module_& m);
+void bind_bspline(pybind11::module_& m);
+void bind_regularisation(pybind11::module_& m);
 
 }  // namespace masr::python

@@ -3,11 +3,18 @@
 Each op has a plain twin of the same name in :mod:`pymasr.ops.reference`.
 """
 
+from pymasr.ops.bspline import bspline_adjoint, bspline_control_shape, bspline_upsample
 from pymasr.ops.dns import dns
 from pymasr.ops.jacobian import jacobian_determinant
+from pymasr.ops.regularisation import bending_energy, diffusion_energy
 from pymasr.ops.warp import warp
 
 __all__ = [
+    "bending_energy",
+    "bspline_adjoint",
+    "bspline_control_shape",
+    "bspline_upsample",
+    "diffusion_energy",
     "dns",
     "jacobian_determinant",
     "warp",
