@@ -22,17 +22,15 @@ void check_arguments(const char* op, const View& field, const std::array<double,
   check_shape(op, "gradient", gradient, field.shape);
 }
 
-/// The kernels leave one sum per plane; added in order, the result doesn't depend on which thread did which.
-void add_up(const std::vector<double>& planes, const View& value) {
-  const std::int64_t count = value.batch() ? std::int64_t(planes.size()) / value.batch() : 0;
+/// The kernels leave one sum per task; added in order, the result doesn't depend on which thread did which.
+void add_up(const std::vector<double>& sums, const View& value) {
+  const std::int64_t count = value.batch() ? std::int64_t(sums.size()) / value.batch() : 0;
   for (std::int64_t n = 0; n < value.batch(); ++n) {
     double total = 0;
-    for (std::int64_t i = 0; i < count; ++i) total += planes[n * count + i];
+    for (std::int64_t i = 0; i < count; ++i) total += sums[n * count + i];
     *value.at<double>(n, 0, 0, 0, 0) = total;
   }
 }
-
-std::int64_t plane_count(const View& field) { return field.batch() * field.channels() * field.depth(); }
 
 }  // namespace
 
@@ -41,9 +39,9 @@ void diffusion_energy(const View& field, const std::array<double, 3>& spacing, c
   check_arguments("diffusion_energy", field, spacing, value, gradient);
   double weight[3];
   for (int axis = 0; axis < 3; ++axis) weight[axis] = 1.0 / (spacing[axis] * spacing[axis] * double(field.voxels()));
-  std::vector<double> planes(plane_count(field));
-  MASR_PICK(diffusion_energy)(field, weight, planes.data(), gradient);
-  add_up(planes, value);
+  std::vector<double> sums(RegularisationTasks(field).count);
+  MASR_PICK(diffusion_energy)(field, weight, sums.data(), gradient);
+  add_up(sums, value);
 }
 
 void bending_energy(const View& field, const std::array<double, 3>& spacing, const View& value,
@@ -56,9 +54,9 @@ void bending_energy(const View& field, const std::array<double, 3>& spacing, con
       weight[a][b] = (a == b ? 1.0 : 2.0) / (area * area * double(field.voxels()));
     }
   }
-  std::vector<double> planes(plane_count(field));
-  MASR_PICK(bending_energy)(field, weight, planes.data(), gradient);
-  add_up(planes, value);
+  std::vector<double> sums(RegularisationTasks(field).count);
+  MASR_PICK(bending_energy)(field, weight, sums.data(), gradient);
+  add_up(sums, value);
 }
 
 }  // namespace masr

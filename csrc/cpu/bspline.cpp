@@ -60,6 +60,7 @@ void collect(float* const (&target)[4], const float* source, std::int64_t stride
     using V = decltype(kind);
     V sum[4] = {};
     for (std::int64_t r = 0; r < rows; ++r) {
+      if (stride > 0) prefetch(source + (r + rows) * stride + i);  // the next cell: no pattern the hardware sees
       const V value = get<V>(source + r * stride + i);
       for (int j = 0; j < 4; ++j) sum[j] += value * weight[4 * r + j];
     }

@@ -14,68 +14,51 @@ namespace {
 
 std::int64_t clamp(std::int64_t i, std::int64_t n) { return i < 0 ? 0 : i < n ? i : n - 1; }
 
-/// How a step reads its neighbours along x: freely, or replicating the first and the last voxel.
-struct Interior {
-  static constexpr bool at_border = false;
-};
-struct Border {
-  static constexpr bool at_border = true;
-};
-
-template <class V, class Place>
-V neighbour(Place, const float* row, std::int64_t x, std::int64_t width) {
-  if constexpr (Place::at_border) {
-    return row[clamp(x, width)];
-  } else {
-    return get<V>(row + x);
-  }
-}
-
-/// Sum of step(place, kind, x) over a row; steps read up to `margin` voxels to either side. Floats are added in chunks
-/// short enough not to lose digits, the chunks in double.
+/// Sum of step(place, kind, x) over a row. Floats are added in chunks short enough not to lose digits, those in double.
 template <class Step>
 double sum_row(std::int64_t width, std::int64_t margin, Step&& step) {
-  constexpr std::int64_t chunk = 64 * lanes;
-  const std::int64_t begin = margin < width ? margin : width;
-  const std::int64_t end = width - margin > begin ? width - margin : begin;
   double total = 0;
-  for (std::int64_t x = 0; x < begin; ++x) total += step(Border{}, float{}, x);
-  for (std::int64_t x = begin; x < end; x += chunk) {
-    vec whole{};
-    float rest = 0;
-    for_lanes(x, x + chunk < end ? x + chunk : end, [&](auto kind, std::int64_t i) {
-      if constexpr (sizeof(kind) == sizeof(float)) {
-        rest += step(Interior{}, kind, i);
-      } else {
-        whole += step(Interior{}, kind, i);
+  vec chunk{};
+  int steps = 0;
+  for_row(width, margin, [&](auto place, auto kind, std::int64_t x, int done) __attribute__((always_inline)) {
+    if constexpr (decltype(place)::at_border) {
+      total += step(place, kind, x);
+    } else {
+      vec energy = step(place, kind, x);
+      for (int i = 0; i < done; ++i) energy[i] = 0.0f;
+      chunk += energy;
+      if (++steps % 64 == 0) {
+        total += sum(chunk);
+        chunk = vec{};
       }
-    });
-    total += sum(whole) + rest;
-  }
-  for (std::int64_t x = end; x < width; ++x) total += step(Border{}, float{}, x);
-  return total;
+    }
+  });
+  return total + sum(chunk);
 }
 
-/// Calls row_energy(z, y, read, target) for every row: read(dz, dy) gives a neighbouring row (clamped, at most
-/// `rows_read` of them), target takes the gradient, the energies returned are summed by plane.
+/// Calls row_energy(z, y, read, target) for every row and keeps the sum of what it returns by task; read(dz, dy) gives a
+/// neighbouring row, clamped to the volume, and target takes the gradient.
 template <class RowEnergy>
-void for_rows(const View& field, int rows_read, double* planes, const View& gradient, RowEnergy&& row_energy) {
-  parallel_for(field.batch() * field.channels() * field.depth(), [&](std::int64_t task) {
-    const std::int64_t z = task % field.depth(), series = task / field.depth();
+void for_rows(const View& field, int rows_read, double* sums, const View& gradient, RowEnergy&& row_energy) {
+  const RegularisationTasks tasks(field);
+  parallel_for(tasks.count, [&](std::int64_t task) {
+    const std::int64_t y_begin = task % tasks.y_blocks * tasks.rows, block = task / tasks.y_blocks;
+    const std::int64_t z_begin = block % tasks.z_blocks * tasks.planes, series = block / tasks.z_blocks;
     const std::int64_t n = series / field.channels(), c = series % field.channels(), width = field.width();
     const Scratch memory((rows_read + 1) * width);
     double total = 0;
-    for (std::int64_t y = 0; y < field.height(); ++y) {
-      float* const target = gradient.at<float>(n, c, z, y, 0);
-      float* const rows = memory + width;
-      int used = 0;
-      const auto read = [&](std::int64_t dz, std::int64_t dy) {
-        return row(field, n, c, clamp(z + dz, field.depth()), clamp(y + dy, field.height()), rows + used++ * width);
-      };
-      total += row_energy(z, y, read, gradient.planar() ? target : memory);
-      if (!gradient.planar()) narrow(target, memory, DType::float32, width, gradient.stride[4]);
+    for (std::int64_t z = z_begin; z < z_begin + tasks.planes && z < field.depth(); ++z) {
+      for (std::int64_t y = y_begin; y < y_begin + tasks.rows && y < field.height(); ++y) {
+        float* const target = gradient.at<float>(n, c, z, y, 0);
+        float* converted = memory;
+        const auto read = [&](std::int64_t dz, std::int64_t dy) {
+          return row(field, n, c, clamp(z + dz, field.depth()), clamp(y + dy, field.height()), converted += width);
+        };
+        total += row_energy(z, y, read, gradient.planar() ? target : memory);
+        if (!gradient.planar()) narrow(target, memory, DType::float32, width, gradient.stride[4]);
+      }
     }
-    planes[task] = total;
+    sums[task] = total;
   });
 }
 
@@ -115,12 +98,12 @@ V add_mixed(const V (&u)[3][3], float weight, V& gradient) {
 
 }  // namespace
 
-void diffusion_energy(const View& field, const double (&weight)[3], double* planes, const View& gradient) {
+void diffusion_energy(const View& field, const double (&weight)[3], double* sums, const View& gradient) {
   const float wz = float(weight[0]), wy = float(weight[1]), wx = float(weight[2]);
-  for_rows(field, 5, planes, gradient, [&](std::int64_t, std::int64_t, auto&& read, float* target) {
+  for_rows(field, 5, sums, gradient, [&](std::int64_t, std::int64_t, auto&& read, float* target) {
     const float *here = read(0, 0), *above = read(-1, 0), *below = read(1, 0), *before = read(0, -1), *after = read(0, 1);
     const std::int64_t width = field.width();
-    return sum_row(width, 1, [&](auto place, auto kind, std::int64_t x) {
+    return sum_row(width, 1, [&](auto place, auto kind, std::int64_t x) __attribute__((always_inline)) {
       using V = decltype(kind);
       const V u = get<V>(here + x);
       const V z0 = u - get<V>(above + x), z1 = get<V>(below + x) - u;
@@ -132,16 +115,16 @@ void diffusion_energy(const View& field, const double (&weight)[3], double* plan
   });
 }
 
-void bending_energy(const View& field, const double (&weight)[3][3], double* planes, const View& gradient) {
+void bending_energy(const View& field, const double (&weight)[3][3], double* sums, const View& gradient) {
   const float wzy = float(weight[0][1]), wzx = float(weight[0][2]), wyx = float(weight[1][2]);
-  for_rows(field, 13, planes, gradient, [&](std::int64_t z, std::int64_t y, auto&& read, float* target) {
+  for_rows(field, 13, sums, gradient, [&](std::int64_t z, std::int64_t y, auto&& read, float* target) {
     const float *here = read(0, 0), *z0 = read(-2, 0), *z1 = read(-1, 0), *z3 = read(1, 0), *z4 = read(2, 0);
     const float *y0 = read(0, -2), *y1 = read(0, -1), *y3 = read(0, 1), *y4 = read(0, 2);
     const float *z1y1 = read(-1, -1), *z1y3 = read(-1, 1), *z3y1 = read(1, -1), *z3y3 = read(1, 1);
     const Curvature along_z(z, field.depth(), weight[0][0]), along_y(y, field.height(), weight[1][1]);
     const Curvature inside_x(2, 5, weight[2][2]);
     const std::int64_t width = field.width();
-    return sum_row(width, 2, [&](auto place, auto kind, std::int64_t x) {
+    return sum_row(width, 2, [&](auto place, auto kind, std::int64_t x) __attribute__((always_inline)) {
       using V = decltype(kind);
       const auto at = [&](const float* row, int dx) { return neighbour<V>(place, row, x + dx, width); };
       const V u = get<V>(here + x), uz1 = get<V>(z1 + x), uz3 = get<V>(z3 + x), uy1 = get<V>(y1 + x),
