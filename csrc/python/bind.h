@@ -13,6 +13,7 @@ void bind_dns(pybind11::module_& m);
 void bind_jacobian(pybind11::module_& m);
 void bind_warp(pybind11::module_& m);
 void bind_bspline(pybind11::module_& m);
+void bind_compose(pybind11::module_& m);
 void bind_regularisation(pybind11::module_& m);
 
 }  // namespace masr::python

@@ -8,5 +8,6 @@ PYBIND11_MODULE(_C, m) {
   masr::python::bind_jacobian(m);
   masr::python::bind_warp(m);
   masr::python::bind_bspline(m);
+  masr::python::bind_compose(m);
   masr::python::bind_regularisation(m);
 }

@@ -4,6 +4,7 @@ Each op has a plain twin of the same name in :mod:`pymasr.ops.reference`.
 """
 
 from pymasr.ops.bspline import bspline_adjoint, bspline_control_shape, bspline_upsample
+from pymasr.ops.compose import compose, exponential
 from pymasr.ops.dns import dns
 from pymasr.ops.jacobian import jacobian_determinant
 from pymasr.ops.regularisation import bending_energy, diffusion_energy
@@ -14,8 +15,10 @@ __all__ = [
     "bspline_adjoint",
     "bspline_control_shape",
     "bspline_upsample",
+    "compose",
     "diffusion_energy",
     "dns",
+    "exponential",
     "jacobian_determinant",
     "warp",
 ]

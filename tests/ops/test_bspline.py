@@ -35,7 +35,8 @@ def test_adjoint_is_the_transpose(shape, spacing):
     backward = (control.double() * ops.bspline_adjoint(dense, spacing)).sum()
     scale = control.double().norm() * dense.double().norm()
     assert abs(forward - backward) < 1e-7 * scale
-    assert relative_error(ops.bspline_adjoint(dense, spacing), reference.bspline_adjoint(dense.double(), spacing)) < 1e-6
+    expected = reference.bspline_adjoint(dense.double(), spacing)
+    assert relative_error(ops.bspline_adjoint(dense, spacing), expected) < 1e-6
 
 
 def test_the_adjoint_is_differentiable_too():
@@ -51,7 +52,8 @@ def test_partition_of_unity_and_linear_precision(instruction_set):
             for n, s in zip(ops.bspline_control_shape(shape, spacing), spacing, strict=True)]
     control = torch.stack([torch.ones([len(a) for a in axes]), *torch.meshgrid(*axes, indexing="ij")])
     field = ops.bspline_upsample(control, shape, spacing)
-    expected = torch.stack([torch.ones(shape), *torch.meshgrid(*[torch.arange(float(n)) for n in shape], indexing="ij")])
+    voxels = torch.meshgrid(*[torch.arange(float(n)) for n in shape], indexing="ij")
+    expected = torch.stack([torch.ones(shape), *voxels])
     assert torch.allclose(field, expected, rtol=0, atol=1e-5)
     assert torch.allclose(field[0], expected[0], rtol=0, atol=4e-7)
 
@@ -132,11 +134,11 @@ def test_bad_arguments_are_named():
         ops.bspline_adjoint(torch.zeros(3, 4, 5, 5), 0)
     with pytest.raises(ValueError, match="spacing must be one int or three"):
         ops.bspline_adjoint(torch.zeros(3, 4, 5, 5), (2, 2.5, 2))
-    with pytest.raises(ValueError, match="at least 1, got .0, 5, 5"):
+    with pytest.raises(ValueError, match=r"at least 1, got \[0, 5, 5\]"):
         ops.bspline_adjoint(torch.zeros(3, 0, 5, 5), 2)
     with pytest.raises(TypeError, match="float32, got float64"):
         ops.bspline_adjoint(torch.zeros(3, 4, 5, 5, dtype=torch.float64), 2)
-    with pytest.raises(ValueError, match=r"bspline_adjoint: out must be \(1, 3, 5, 6, 6, .*got \(1, 3, 5, 5, 5\)|out must"):
+    with pytest.raises(ValueError, match=r"bspline_adjoint: out must be \(1, 3, 5, 6, 6\) .*, got \(1, 3, 5, 5, 5\)"):
         ops.bspline_adjoint(torch.zeros(3, 4, 5, 5), 2, out=torch.zeros(3, 5, 5, 5))
     with pytest.raises(ValueError, match="out= can't be used"):
         ops.bspline_adjoint(torch.zeros(3, 4, 4, 4, requires_grad=True), 2, out=torch.zeros(3, 5, 5, 5))

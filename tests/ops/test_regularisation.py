@@ -130,5 +130,5 @@ def test_numpy_empty_batch_and_bad_arguments(name):
         energy(field, (1, 0, 1))
     with pytest.raises(TypeError, match="field must be float32, got float64"):
         energy(field.double())
-    with pytest.raises(ValueError, match="gradient must be .*got"):
+    with pytest.raises(ValueError, match=r"gradient must be .*got"):
         energy(field, out=torch.zeros(3, 4, 5, 5))
