@@ -3,11 +3,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define MASR_HOST_DEVICE __host__ __device__
-#else
-#define MASR_HOST_DEVICE
-#endif
+#include "math/host_device.h"
 
 namespace masr {
 namespace {  // internal linkage: the CPU compiles this for several instruction sets

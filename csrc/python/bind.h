@@ -14,5 +14,8 @@ void bind_jacobian(pybind11::module_& m);
 void bind_warp(pybind11::module_& m);
 void bind_mind(pybind11::module_& m);
 void bind_warp_ssd(pybind11::module_& m);
+void bind_bspline(pybind11::module_& m);
+void bind_compose(pybind11::module_& m);
+void bind_regularisation(pybind11::module_& m);
 
 }  // namespace masr::python

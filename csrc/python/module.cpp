@@ -9,4 +9,7 @@ PYBIND11_MODULE(_C, m) {
   masr::python::bind_warp(m);
   masr::python::bind_mind(m);
   masr::python::bind_warp_ssd(m);
+  masr::python::bind_bspline(m);
+  masr::python::bind_compose(m);
+  masr::python::bind_regularisation(m);
 }

@@ -31,6 +31,20 @@ def require_tensor(op: str, name: str, value, *, channels: int | None = None, dt
         raise TypeError(f"{op}: {name} must be {types}, got {str(value.dtype).removeprefix('torch.')}")
 
 
+def triple(op: str, name: str, value, kind: type = int) -> list:
+    """A number, or one per axis (z, y, x), as a list of three of type `kind`."""
+    values = [value] * 3 if isinstance(value, (int, float)) else list(value)
+    if len(values) != 3 or any(kind(v) != v for v in values):
+        raise ValueError(f"{op}: {name} must be one {kind.__name__} or three (z, y, x), got {value!r}")
+    return [kind(v) for v in values]
+
+
+def refuse_gradient(op: str, *tensors: torch.Tensor) -> None:
+    """``out=`` and automatic differentiation exclude each other, as in torch."""
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        raise ValueError(f"{op}: out= can't be used with an argument that requires gradient; detach it or omit out")
+
+
 def batched(tensor: torch.Tensor | None) -> torch.Tensor | None:
     """(C, D, H, W) as (1, C, D, H, W); 5-D tensors and None as they are."""
     return tensor[None] if tensor is not None and tensor.ndim == 4 else tensor

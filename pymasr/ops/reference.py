@@ -153,25 +153,44 @@ def bspline_upsample(control, shape, spacing):
     return torch.einsum("ncabd,za,yb,xd->nczyx", control, *basis)
 
 
+def bspline_adjoint(gradient, spacing):
+    """Transpose of :func:`bspline_upsample`: (N, C, D, H, W) to (N, C, gz, gy, gx)."""
+    basis = [bspline_weights(n, s, dtype=gradient.dtype, device=gradient.device)
+             for n, s in zip(gradient.shape[2:], spacing)]
+    return torch.einsum("nczyx,za,yb,xd->ncabd", gradient, *basis)
+
+
+def _with_gradient(energy, field):
+    """energy(field), differentiable, and its gradient."""
+    with torch.enable_grad():
+        variable = field.detach().clone().requires_grad_(True)
+        gradient, = torch.autograd.grad(energy(variable).sum(), variable)
+    return energy(field), gradient
+
+
 def diffusion_energy(field, spacing=(1.0, 1.0, 1.0)):
-    """Mean over voxels of the squared first differences, (N,): sum over components and axes; an axis of n voxels has
-    n - 1 forward differences, whose sum is divided by the number of voxels. See :func:`pymasr.ops.diffusion_energy`."""
+    """Mean over voxels of the squared first differences, (N,), and its gradient: sum over components and axes; an axis
+    of n voxels has n - 1 forward differences, whose sum is divided by the number of voxels. See
+    :func:`pymasr.ops.diffusion_energy`."""
     count = field[0, 0].numel()
-    energy = 0
-    for axis, h in zip((2, 3, 4), spacing):
-        energy = energy + (field.diff(dim=axis) / h).square().sum((1, 2, 3, 4)) / count
-    return energy
+    return _with_gradient(lambda u: sum((u.diff(dim=axis) / h).square().sum((1, 2, 3, 4)) / count
+                                        for axis, h in zip((2, 3, 4), spacing)), field)
 
 
 def bending_energy(field, spacing=(1.0, 1.0, 1.0)):
-    """Mean over voxels of the squared second differences, (N,): pure ones [1 -2 1] on interior voxels once, mixed ones
-    (2 x 2 corner differences) twice, summed over components. See :func:`pymasr.ops.bending_energy`."""
+    """Mean over voxels of the squared second differences, (N,), and its gradient: pure ones [1 -2 1] on interior voxels
+    once, mixed ones (2 x 2 corner differences) twice, summed over components. See
+    :func:`pymasr.ops.bending_energy`."""
     count = field[0, 0].numel()
-    energy = 0
-    for a, b in itertools.combinations_with_replacement(range(3), 2):
-        second = field.diff(dim=2 + a).diff(dim=2 + b) / (spacing[a] * spacing[b])
-        energy = energy + (1 if a == b else 2) * second.square().sum((1, 2, 3, 4)) / count
-    return energy
+
+    def energy(u):
+        total = 0
+        for a, b in itertools.combinations_with_replacement(range(3), 2):
+            second = u.diff(dim=2 + a).diff(dim=2 + b) / (spacing[a] * spacing[b])
+            total = total + (1 if a == b else 2) * second.square().sum((1, 2, 3, 4)) / count
+        return total
+
+    return _with_gradient(energy, field)
 
 
 def compose(outer, inner, *, padding="border"):
