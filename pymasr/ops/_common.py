@@ -65,7 +65,8 @@ def numpy_entry(function):
     @functools.wraps(function)
     def entry(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
-        arrays = [name for name, value in bound.arguments.items() if isinstance(value, np.ndarray)]
+        # a matrix, small and often NumPy's, says nothing about what the images are
+        arrays = [name for name, value in bound.arguments.items() if isinstance(value, np.ndarray) and name != "matrix"]
         if not arrays:
             return function(*args, **kwargs)
         for name in arrays:

