@@ -120,9 +120,9 @@ def warp(image: torch.Tensor, displacement: torch.Tensor | None = None, *, matri
          out: torch.Tensor | None = None) -> torch.Tensor:
     """Backward warping: ``out[v] = image[M (v, 1) + u[v]]``, v a voxel (z, y, x) of the output.
 
-    Image and output grid may differ in size, spacing and direction through the matrix. The result has the image's type
-    and memory layout: planar images are read channel by channel, ``torch.channels_last_3d`` ones (faster from about four
-    channels on) voxel by voxel; no layout is copied, but a gradient whose layout differs from that of a channels-last
+    Image and output grid may differ in size, spacing and direction through the matrix. The result has the image's
+    type and memory layout: planar images are read channel by channel, ``torch.channels_last_3d`` ones (faster) voxel by
+    voxel; no layout is copied, but a gradient whose layout differs from that of a channels-last
     image is converted once.
 
     Args:
@@ -133,14 +133,14 @@ def warp(image: torch.Tensor, displacement: torch.Tensor | None = None, *, matri
             default.
         padding: ``"border"`` clamps positions to the image; with ``"zeros"`` every voxel outside it counts as 0, as in
             ``torch.nn.functional.grid_sample``. NaN counts as outside: ``"border"`` then reads voxel 0 of that axis.
-        mode: ``"linear"`` (trilinear) or ``"nearest"`` (halves round up; differentiable with respect to the image only).
+        mode: ``"linear"`` (trilinear) or ``"nearest"`` (halves round up; differentiable in the image only).
         shape: (d, h, w) of the output when there is no displacement; the image's by default.
         out: where to write the result, of its shape and type, in any layout; refused when a gradient is needed.
 
     Returns:
         (C, d, h, w) or (N, C, d, h, w), type of the image.
 
-    Differentiable with respect to image, displacement and matrix; where a position was clamped its derivative is 0. Needs
+    Differentiable in image, displacement and matrix; where a position was clamped its derivative is 0. Needs
     no memory beyond its results; but the gradient to a float16 or bfloat16 image is summed in float32, 16 planes at a
     time and thread, and that to a matrix without displacement makes a field, 12 bytes a voxel of the output.
 

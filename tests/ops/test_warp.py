@@ -1,5 +1,5 @@
-"""Promise: warp and its gradients are those of the float64 reference, for every layout, type, shape and position, on any
-instruction set, equal to the bit for any number of threads, without a copy of the image."""
+"""Promise: warp and its gradients are those of the float64 reference, for every layout, type, shape and position, on
+any instruction set, equal to the bit for any number of threads, without a copy of the image."""
 
 import itertools
 import subprocess
@@ -284,7 +284,8 @@ def test_broadcast_batches():
     assert torch.equal(ops.warp(image, field[:1]), each)
     assert torch.equal(ops.warp(image[:1], field)[1], ops.warp(image[0], field[1]))
     _, (gradient,) = gradients(lambda u: ops.warp(image, u), field[:1])
-    _, (expected,) = gradients(lambda u: reference.warp(image.double(), u.expand(2, -1, -1, -1, -1)), field[:1].double())
+    exact = image.double()
+    _, (expected,) = gradients(lambda u: reference.warp(exact, u.expand(2, -1, -1, -1, -1)), field[:1].double())
     assert relative_error(gradient, expected) < 2e-5
 
 
@@ -376,6 +377,8 @@ print((status("VmHWM") - before) * 1024 / (4 * channels * 96 ** 3))
 
 @pytest.mark.parametrize("layout", ["contiguous_format", "channels_last_3d"])
 def test_peak_memory_is_that_of_the_results(layout):
-    done = subprocess.run([sys.executable, "-c", _PEAK.format(layout=layout)], capture_output=True, text=True, check=True)
-    volumes = float(done.stdout)  # the value, its gradient to the image and 3/12 to the field, in volumes of 12 channels
+    command = [sys.executable, "-c", _PEAK.format(layout=layout)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # in volumes of 12 channels: the value, the gradient to the image, and 3 / 12 for that to the field
+    volumes = float(done.stdout)
     assert 1.0 < volumes < 2.25 + 0.3
