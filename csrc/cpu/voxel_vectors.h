@@ -1,32 +1,21 @@
-// Channels of one voxel, adjacent in memory, as float32 vectors: for kernels with SIMD over the channels.
+// Channels of one voxel, adjacent in memory, as whole vectors only, the last one masked or overlapping: for kernels that
+// sum over the channels, where a lane left out costs nothing.
 #pragma once
 
-#include "cpu/convert.h"
+#include "cpu/pieces.h"
 
 namespace masr::MASR_ISA {
 
-/// Elements of the 16-bit storage types.
-struct Half {
-  std::uint16_t bits;
-};
-struct Bfloat16 {
-  std::uint16_t bits;
-};
-
-static inline float to_float(float value) { return value; }
-static inline float to_float(Half value) { return half_to_float(value.bits); }
-static inline float to_float(Bfloat16 value) { return bfloat16_to_float(value.bits); }
-
 static inline vec load_channels(const float* p) { return load(p); }
-static inline vec load_channels(const Half* p) { return load_half(&p->bits); }
-static inline vec load_channels(const Bfloat16* p) {
+static inline vec load_channels(const Float16* p) { return load_half(&p->bits); }
+static inline vec load_channels(const BFloat16* p) {
   typedef std::uint16_t short_vec __attribute__((vector_size(lanes * 2), aligned(2), may_alias));
   return (vec)(__builtin_convertvector(*reinterpret_cast<const short_vec*>(p), ivec) << 16);
 }
 
 #if defined(__AVX512F__)
-static inline vec convert_channels(__m256i bits, const Half*) { return (vec)_mm512_cvtph_ps(bits); }
-static inline vec convert_channels(__m256i bits, const Bfloat16*) {
+static inline vec convert_channels(__m256i bits, const Float16*) { return (vec)_mm512_cvtph_ps(bits); }
+static inline vec convert_channels(__m256i bits, const BFloat16*) {
   return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16);
 }
 #endif

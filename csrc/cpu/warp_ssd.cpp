@@ -5,8 +5,8 @@
 // over the voxels of a row.
 #include "cpu/warp_ssd.h"
 
-#include "cpu/voxel_vectors.h"
 #include "cpu/locate.h"
+#include "cpu/voxel_vectors.h"
 
 namespace masr::MASR_ISA {
 namespace {
@@ -303,8 +303,8 @@ WarpSsdSums run(const WarpSsd& input, std::int64_t n, std::int64_t z0, std::int6
 WarpSsdSums warp_ssd_task(const WarpSsd& input, std::int64_t n, std::int64_t z0, std::int64_t y0, const View& gradient,
                           float scale, bool matrix_gradient) {
   switch (input.fixed.dtype) {
-    case DType::float16: return run<Half>(input, n, z0, y0, gradient, scale, matrix_gradient);
-    case DType::bfloat16: return run<Bfloat16>(input, n, z0, y0, gradient, scale, matrix_gradient);
+    case DType::float16: return run<Float16>(input, n, z0, y0, gradient, scale, matrix_gradient);
+    case DType::bfloat16: return run<BFloat16>(input, n, z0, y0, gradient, scale, matrix_gradient);
     default: return run<float>(input, n, z0, y0, gradient, scale, matrix_gradient);
   }
 }
