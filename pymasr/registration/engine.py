@@ -160,9 +160,6 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
     if settings.affine and settings.affine_levels:
         with log.stage("affine"), torch.no_grad():
             transform = _affine(pairs, start, settings, log)
-            if grids.overlap(fixed.geometry, moving.geometry, transform) < settings.min_overlap:
-                transform = start
-                log.warnings.append("The affine stage was ignored: it moved the images apart.")
 
     with log.stage("deformable"), torch.no_grad():
         moved = on_grid_for(transform) if transform is not start else pairs.moving
@@ -192,10 +189,10 @@ def _affine(pairs: _Pairs, start: np.ndarray, settings: Settings, log: _Log) -> 
     values = np.zeros((3, 4))
     levels = pairs.usable(settings.affine_levels, settings.min_size)
     for number, level in enumerate(levels, 1):
-        values = affine_level(pairs[level.factor], parameters, values, settings.affine_learning_rate, settings.final_rate,
-                              level.iterations, log.reporter("affine", number, len(levels), level.iterations))
-    pair, transform = pairs[levels[-1].factor], parameters.transform(values)
-    return transform if pair.value(transform) < pair.value(start) else start
+        values = affine_level(pairs[level.factor], parameters, values, settings.strain_weight,
+                              settings.affine_learning_rate, settings.final_rate, level.iterations,
+                              log.reporter("affine", number, len(levels), level.iterations))
+    return parameters.transform(values) if values.any() else start
 
 
 def _deform(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log) -> Spline | None:
@@ -216,7 +213,7 @@ def _initial(fixed: Geometry, moving: Geometry, initial, min_overlap: float, war
     """The 4 x 4 LPS transform to start from."""
     transform = np.eye(4) if initial is None else np.array(initial, dtype=np.float64)
     if transform.shape != (4, 4) or not np.isfinite(transform).all() or not np.allclose(transform[3], [0, 0, 0, 1]):
-        raise ValueError(f"initial must be a finite 4 x 4 matrix with last row 0 0 0 1, got {initial!r}")
+        raise ValueError(f"initial must be a finite 4 x 4 matrix with last row 0 0 0 1, got {transform.tolist()}")
     if not np.linalg.det(transform[:3, :3]) > 1e-6:
         raise ValueError("initial must be invertible and keep left and right apart: its determinant is "
                          f"{np.linalg.det(transform[:3, :3]):.3g}")

@@ -56,16 +56,17 @@ def lattice(geometry: Geometry, count: int = 12) -> np.ndarray:
     return voxels @ geometry.voxel_to_physical[:3, :3].T + geometry.voxel_to_physical[:3, 3]
 
 
+def share_within(source: Geometry, target: Geometry, transform: np.ndarray) -> float:
+    """Share of the volume of `source` that `transform` (4 x 4 LPS) takes into that of `target`."""
+    points = lattice(source) @ transform[:3, :3].T + transform[:3, 3]
+    inverse = np.linalg.inv(target.voxel_to_physical)
+    voxels = points @ inverse[:3, :3].T + inverse[:3, 3]
+    return float(((voxels >= -0.5) & (voxels <= np.array(target.shape) - 0.5)).all(1).mean())
+
+
 def overlap(fixed: Geometry, moving: Geometry, transform: np.ndarray) -> float:
     """Share of the smaller volume that lies in the other one, once the fixed one is moved by `transform`."""
-
-    def share(source: Geometry, target: Geometry, matrix: np.ndarray) -> float:
-        points = lattice(source) @ matrix[:3, :3].T + matrix[:3, 3]
-        inverse = np.linalg.inv(target.voxel_to_physical)
-        voxels = points @ inverse[:3, :3].T + inverse[:3, 3]
-        return float(((voxels >= -0.5) & (voxels <= np.array(target.shape) - 0.5)).all(1).mean())
-
-    return max(share(fixed, moving, transform), share(moving, fixed, np.linalg.inv(transform)))
+    return max(share_within(fixed, moving, transform), share_within(moving, fixed, np.linalg.inv(transform)))
 
 
 def finest_spacing(fixed: Geometry, moving: Geometry, max_voxels: int) -> float:
