@@ -51,8 +51,8 @@ class Parameters:
 class Judge:
     """Compares affine transforms at one level.
 
-    The similarity is a mean over the overlap, so it alone would reward moving the images apart: parts of the fixed image
-    that the start showed and a transform loses count as unrelated.
+    The similarity is a mean over the overlap, so it alone would reward moving the images apart: parts of the fixed
+    image that the start showed and a transform loses count as unrelated.
     """
 
     def __init__(self, pair: Pair, start: np.ndarray):

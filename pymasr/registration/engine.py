@@ -52,8 +52,8 @@ class Solution:
         affine: 4 x 4 float64, LPS mm, fixed points to moving points.
         displacement: (3, D, H, W) float32 on the fixed image's grid, voxels of the moving image: fixed voxel v lies at
             M (v, 1) + displacement[v] in the moving image, M = voxel_matrix(fixed, moving, affine).
-        similarity_before, similarity_after: DSIR-SSD of the finest level divided by that of random pairs of voxels, at the
-            start and at the end; 0 is a perfect match, about 1 none.
+        similarity_before, similarity_after: DSIR-SSD of the finest level divided by that of random pairs of voxels, at
+            the start and at the end; 0 is a perfect match, about 1 none.
         history: one dict an iteration: stage, level, iteration, loss, similarity, regularisation.
         stages: one dict a stage: name, seconds, peak_memory_mib (the highest of the process so far).
         warnings: sentences for the user.
@@ -117,9 +117,9 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
                     progress: Callable[[Progress], None] | None = None) -> Solution:
     """The transform that brings `moving` onto `fixed`: fixed points to moving points.
 
-    The images may differ in modality, size, spacing, origin, direction. Descriptors are compared on isotropic working grids
-    (:mod:`pymasr.registration.grids`); first an affine transform, then a B-spline deformation is sought from coarse to fine.
-    The same input and settings give the same bits, whatever the number of threads.
+    The images may differ in modality, size, spacing, origin, direction. Descriptors are compared on isotropic working
+    grids (:mod:`pymasr.registration.grids`); first an affine transform, then a B-spline deformation is sought, each
+    from coarse to fine. The same input and settings give the same bits, whatever the number of threads.
 
     Args:
         fixed, moving: images (an `array` (D, H, W) and its `geometry`), see :class:`pymasr.io.Image`.
@@ -219,12 +219,13 @@ def _initial(fixed: Geometry, moving: Geometry, initial, min_overlap: float, war
                          f"{np.linalg.det(transform[:3, :3]):.3g}")
     share = grids.overlap(fixed, moving, transform)
     if share == 0:
-        raise ValueError(f"the images don't overlap in space: the fixed one fills {_extent(fixed, transform)}, the moving one "
-                         f"{_extent(moving)} (LPS mm)")
+        raise ValueError(f"the images don't overlap in space: the fixed one fills {_extent(fixed, transform)}, "
+                         f"the moving one {_extent(moving)} (LPS mm)")
     if share < min_overlap:
         transform = transform.copy()
         transform[:3, 3] += moving.centre - (transform @ [*fixed.centre, 1])[:3]
-        warnings.append(f"Only {100 * share:.0f} % of the images overlapped in space, so their centres were aligned first.")
+        warnings.append(f"Only {100 * share:.0f} % of the images overlapped in space, so their centres were aligned "
+                        "first.")
     return transform
 
 

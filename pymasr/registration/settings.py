@@ -70,12 +70,12 @@ class Settings:
     affine_levels: tuple[AffineLevel, ...] = (AffineLevel(8, 60), AffineLevel(4, 60), AffineLevel(2, 40))
     """Resolutions of the affine stage, coarse to fine; levels that leave fewer than `min_size` voxels are skipped."""
     strain_weight: float = 1.0
-    """Weight of the affine stage's squared strain (scaling and shear; a turn is free): keeps it from shrinking one image
-    into a corner of the other."""
+    """Weight of the affine stage's squared strain (scaling and shear; a turn is free): keeps it from shrinking one
+    image into a corner of the other."""
     affine_learning_rate: float = 0.25
     """First step of the affine parameters, voxels of the level (a turn counts by its mean motion)."""
-    levels: tuple[DeformableLevel, ...] = (DeformableLevel(4, 4, 60), DeformableLevel(2, 4, 40), DeformableLevel(1, 8, 30),
-                                           DeformableLevel(1, 4, 30))
+    levels: tuple[DeformableLevel, ...] = (DeformableLevel(4, 4, 60), DeformableLevel(2, 4, 40),
+                                           DeformableLevel(1, 8, 30), DeformableLevel(1, 4, 30))
     """Resolutions of the deformable stage, coarse to fine; empty: affine only."""
     learning_rate: float = 0.3
     """First step of the control points, voxels of the level; decays along a cosine within each level."""
@@ -147,10 +147,14 @@ class Settings:
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "max_voxels": 4_000_000,
+        "affine_levels": (AffineLevel(8, 50), AffineLevel(4, 50)),
+        "levels": (DeformableLevel(4, 4, 40), DeformableLevel(2, 4, 30), DeformableLevel(1, 4, 20)),
     },
     "default": {},
     "accurate": {
         "max_voxels": 24_000_000,
+        "levels": (DeformableLevel(4, 4, 80), DeformableLevel(2, 4, 60), DeformableLevel(1, 8, 50),
+                   DeformableLevel(1, 4, 80)),
     },
 }
 
