@@ -41,7 +41,7 @@ def test_affine_transform_is_found(grids):
     assert solution.similarity_after < 0.6 * solution.similarity_before
 
 
-@pytest.mark.parametrize("grids, features", [*((grids, "mind") for grids in GRIDS), ("same", "dns"), ("flipped", "dns")])
+@pytest.mark.parametrize("grids, features", [*((g, "mind") for g in GRIDS), ("same", "dns"), ("flipped", "dns")])
 def test_deformation_is_found(grids, features):
     fixed, moving = GRIDS[grids]
     matrix = phantom.affine(phantom.about_centre(phantom.rotation(5, 1), (2.0, 3.0, -2.0)))
