@@ -1,4 +1,4 @@
-"""Hand-made structural descriptors, ready to be compared by the fused registration step: channels adjacent in memory."""
+"""Hand-made structural descriptors, ready for the fused registration step: channels adjacent in memory."""
 
 from __future__ import annotations
 

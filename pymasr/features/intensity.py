@@ -14,8 +14,8 @@ BACKGROUND_SHARE = 1e-3
 def normalise(image: torch.Tensor, window: tuple[float, float] | None = None, *, name: str = "image") -> torch.Tensor:
     """Percentiles 1 to 99 of the foreground to [0, 1], clipped; or a fixed window.
 
-    The foreground is everything above the lowest intensity (the constant background of a stripped or padded scan); where
-    nothing is constant that is nearly the whole volume, which does no harm.
+    The foreground is everything above the lowest intensity (the constant background of a stripped or padded scan);
+    where nothing is constant that is nearly the whole volume, which does no harm.
 
     Args:
         image: (D, H, W), any real type.

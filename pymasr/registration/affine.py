@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pymasr.geometry import Geometry
+from pymasr.registration import grids
 from pymasr.registration.optimiser import Adam
 from pymasr.registration.similarity import Pair
 
@@ -32,6 +33,13 @@ class Parameters:
         local[:3, 3] = self.centre - linear @ self.centre + values[:, 3]
         return self.start @ local
 
+    def strain(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """Sum of the squared entries of the symmetric part of P (how far from rigid), and its gradient (3, 4)."""
+        symmetric = (values[:, :3] + values[:, :3].T) / (2 * self.radius)
+        gradient = np.zeros((3, 4))
+        gradient[:, :3] = 2 * symmetric / self.radius
+        return float((symmetric ** 2).sum()), gradient
+
     def gradient(self, pair: Pair, to_matrix: np.ndarray) -> np.ndarray:
         """Gradient (3, 4) to the parameters, from the one to the matrix between the working voxels of `pair`."""
         left = (np.linalg.inv(pair.moving.geometry.voxel_to_physical) @ self.start)[:3, :3]
@@ -40,22 +48,54 @@ class Parameters:
         return np.concatenate([linear / self.radius, local[:, 3:]], 1)
 
 
-def affine_level(pair: Pair, parameters: Parameters, values: np.ndarray, rate: float, final: float, iterations: int,
-                 report: Callable[[int, float, float], None]) -> np.ndarray:
-    """Parameters (3, 4) after `iterations` steps from `values`: the best of those visited.
+class Judge:
+    """Compares affine transforms at one level.
+
+    The similarity is a mean over the overlap, so it alone would reward moving the images apart: parts of the fixed
+    image that the start showed and a transform loses count as unrelated.
+    """
+
+    def __init__(self, pair: Pair, start: np.ndarray):
+        self.pair = pair
+        self.share_at_start = self._share(start)
+
+    def score(self, transform: np.ndarray, similarity: float) -> float:
+        """Similarity over the overlap of the start, or over the transform's own if that is larger."""
+        share = self._share(transform)
+        whole = max(share, self.share_at_start)
+        return (similarity * share + whole - share) / whole if share > 0 else np.inf
+
+    def _share(self, transform: np.ndarray) -> float:
+        return grids.share_within(self.pair.fixed.geometry, self.pair.moving.geometry, transform)
+
+
+def affine_level(pair: Pair, parameters: Parameters, values: np.ndarray, weight: float, rate: float, final: float,
+                 iterations: int, report: Callable[[int, float, float], None]) -> np.ndarray:
+    """Parameters (3, 4) after `iterations` steps: the best of those visited, and of the stage's start.
 
     Args:
+        values: parameters to start from; the stage's own start (zeros) if that is better at this level.
+        weight: of the strain.
         rate: first step, voxels of the level.
         final: share of it that is left at the end.
-        report: called with iteration, similarity and regularisation (0).
+        report: called with iteration, similarity and weighted strain.
     """
+    judge = Judge(pair, parameters.start)
+
+    def loss(values: np.ndarray, similarity: float) -> float:
+        return judge.score(parameters.transform(values), similarity) + weight * parameters.strain(values)[0]
+
+    best, least = np.zeros((3, 4)), loss(np.zeros((3, 4)), pair.value(parameters.start))
+    if not loss(values, pair.value(parameters.transform(values))) < least:
+        values = best
     current = torch.from_numpy(values.copy())
     optimiser = Adam(current, rate * pair.spacing, final, iterations)
-    best, best_similarity = values, np.inf
     for iteration in range(iterations):
         similarity, to_matrix = pair.affine_step(parameters.transform(current.numpy()))
-        if similarity < best_similarity:
-            best, best_similarity = current.numpy().copy(), similarity
-        report(iteration, similarity, 0.0)
-        optimiser.step(torch.from_numpy(parameters.gradient(pair, to_matrix)))
+        strain, to_values = parameters.strain(current.numpy())
+        here = loss(current.numpy(), similarity)
+        if here < least:
+            best, least = current.numpy().copy(), here
+        report(iteration, similarity, weight * strain)
+        optimiser.step(torch.from_numpy(parameters.gradient(pair, to_matrix) + weight * to_values))
     return best

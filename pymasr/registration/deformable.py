@@ -90,7 +90,7 @@ def _count(n: int, spacing: int) -> int:
 
 
 def _basis(position: np.ndarray, spacing: int, count: int) -> np.ndarray:
-    """Cubic B-splines (positions, control points); control point k lies at (k - 1) spacing. Positions beyond the grid take
-    the value at its end."""
+    """Cubic B-splines (positions, control points); control point k lies at (k - 1) spacing. Positions beyond the grid
+    take the value at its end."""
     t = np.abs(np.clip(position / spacing, 0, count - 3)[:, None] + 1 - np.arange(count))
     return np.where(t < 1, 2 / 3 - t ** 2 + t ** 3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0.0))

@@ -52,8 +52,8 @@ class Solution:
         affine: 4 x 4 float64, LPS mm, fixed points to moving points.
         displacement: (3, D, H, W) float32 on the fixed image's grid, voxels of the moving image: fixed voxel v lies at
             M (v, 1) + displacement[v] in the moving image, M = voxel_matrix(fixed, moving, affine).
-        similarity_before, similarity_after: DSIR-SSD of the finest level divided by that of random pairs of voxels, at the
-            start and at the end; 0 is a perfect match, about 1 none.
+        similarity_before, similarity_after: DSIR-SSD of the finest level divided by that of random pairs of voxels, at
+            the start and at the end; 0 is a perfect match, about 1 none.
         history: one dict an iteration: stage, level, iteration, loss, similarity, regularisation.
         stages: one dict a stage: name, seconds, peak_memory_mib (the highest of the process so far).
         warnings: sentences for the user.
@@ -117,9 +117,9 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
                     progress: Callable[[Progress], None] | None = None) -> Solution:
     """The transform that brings `moving` onto `fixed`: fixed points to moving points.
 
-    The images may differ in modality, size, spacing, origin, direction. Descriptors are compared on isotropic working grids
-    (:mod:`pymasr.registration.grids`); first an affine transform, then a B-spline deformation is sought from coarse to fine.
-    The same input and settings give the same bits, whatever the number of threads.
+    The images may differ in modality, size, spacing, origin, direction. Descriptors are compared on isotropic working
+    grids (:mod:`pymasr.registration.grids`); first an affine transform, then a B-spline deformation is sought, each
+    from coarse to fine. The same input and settings give the same bits, whatever the number of threads.
 
     Args:
         fixed, moving: images (an `array` (D, H, W) and its `geometry`), see :class:`pymasr.io.Image`.
@@ -160,9 +160,6 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
     if settings.affine and settings.affine_levels:
         with log.stage("affine"), torch.no_grad():
             transform = _affine(pairs, start, settings, log)
-            if grids.overlap(fixed.geometry, moving.geometry, transform) < settings.min_overlap:
-                transform = start
-                log.warnings.append("The affine stage was ignored: it moved the images apart.")
 
     with log.stage("deformable"), torch.no_grad():
         moved = on_grid_for(transform) if transform is not start else pairs.moving
@@ -192,10 +189,10 @@ def _affine(pairs: _Pairs, start: np.ndarray, settings: Settings, log: _Log) -> 
     values = np.zeros((3, 4))
     levels = pairs.usable(settings.affine_levels, settings.min_size)
     for number, level in enumerate(levels, 1):
-        values = affine_level(pairs[level.factor], parameters, values, settings.affine_learning_rate, settings.final_rate,
-                              level.iterations, log.reporter("affine", number, len(levels), level.iterations))
-    pair, transform = pairs[levels[-1].factor], parameters.transform(values)
-    return transform if pair.value(transform) < pair.value(start) else start
+        values = affine_level(pairs[level.factor], parameters, values, settings.strain_weight,
+                              settings.affine_learning_rate, settings.final_rate, level.iterations,
+                              log.reporter("affine", number, len(levels), level.iterations))
+    return parameters.transform(values) if values.any() else start
 
 
 def _deform(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log) -> Spline | None:
@@ -216,18 +213,19 @@ def _initial(fixed: Geometry, moving: Geometry, initial, min_overlap: float, war
     """The 4 x 4 LPS transform to start from."""
     transform = np.eye(4) if initial is None else np.array(initial, dtype=np.float64)
     if transform.shape != (4, 4) or not np.isfinite(transform).all() or not np.allclose(transform[3], [0, 0, 0, 1]):
-        raise ValueError(f"initial must be a finite 4 x 4 matrix with last row 0 0 0 1, got {initial!r}")
+        raise ValueError(f"initial must be a finite 4 x 4 matrix with last row 0 0 0 1, got {transform.tolist()}")
     if not np.linalg.det(transform[:3, :3]) > 1e-6:
         raise ValueError("initial must be invertible and keep left and right apart: its determinant is "
                          f"{np.linalg.det(transform[:3, :3]):.3g}")
     share = grids.overlap(fixed, moving, transform)
     if share == 0:
-        raise ValueError(f"the images don't overlap in space: the fixed one fills {_extent(fixed, transform)}, the moving one "
-                         f"{_extent(moving)} (LPS mm)")
+        raise ValueError(f"the images don't overlap in space: the fixed one fills {_extent(fixed, transform)}, "
+                         f"the moving one {_extent(moving)} (LPS mm)")
     if share < min_overlap:
         transform = transform.copy()
         transform[:3, 3] += moving.centre - (transform @ [*fixed.centre, 1])[:3]
-        warnings.append(f"Only {100 * share:.0f} % of the images overlapped in space, so their centres were aligned first.")
+        warnings.append(f"Only {100 * share:.0f} % of the images overlapped in space, so their centres were aligned "
+                        "first.")
     return transform
 
 

@@ -1,8 +1,8 @@
 """Working grids: where descriptors are extracted.
 
 A neighbourhood descriptor is tied to the axes and to the spacing of the grid that it is computed on, so both images are
-brought to isotropic grids of one spacing whose axes point the same way in the anatomy. Images that already are such grids
-are used as they are.
+brought to isotropic grids of one spacing whose axes point the same way in the anatomy. Images that already lie on such
+grids are used as they are.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def axes(geometry: Geometry) -> np.ndarray:
 
 
 def edges(geometry: Geometry) -> np.ndarray:
-    """LPS positions (8, 3) of the corners of the volume that the voxels fill (half a voxel beyond the outer centres)."""
+    """LPS positions (8, 3) of the corners of the volume that the voxels fill, half a voxel beyond the outer centres."""
     corners = itertools.product(*((-0.5, n - 0.5) for n in geometry.shape))
     return np.array([(geometry.voxel_to_physical @ [*corner, 1])[:3] for corner in corners])
 
@@ -56,24 +56,25 @@ def lattice(geometry: Geometry, count: int = 12) -> np.ndarray:
     return voxels @ geometry.voxel_to_physical[:3, :3].T + geometry.voxel_to_physical[:3, 3]
 
 
+def share_within(source: Geometry, target: Geometry, transform: np.ndarray) -> float:
+    """Share of the volume of `source` that `transform` (4 x 4 LPS) takes into that of `target`."""
+    points = lattice(source) @ transform[:3, :3].T + transform[:3, 3]
+    inverse = np.linalg.inv(target.voxel_to_physical)
+    voxels = points @ inverse[:3, :3].T + inverse[:3, 3]
+    return float(((voxels >= -0.5) & (voxels <= np.array(target.shape) - 0.5)).all(1).mean())
+
+
 def overlap(fixed: Geometry, moving: Geometry, transform: np.ndarray) -> float:
     """Share of the smaller volume that lies in the other one, once the fixed one is moved by `transform`."""
-
-    def share(source: Geometry, target: Geometry, matrix: np.ndarray) -> float:
-        points = lattice(source) @ matrix[:3, :3].T + matrix[:3, 3]
-        inverse = np.linalg.inv(target.voxel_to_physical)
-        voxels = points @ inverse[:3, :3].T + inverse[:3, 3]
-        return float(((voxels >= -0.5) & (voxels <= np.array(target.shape) - 0.5)).all(1).mean())
-
-    return max(share(fixed, moving, transform), share(moving, fixed, np.linalg.inv(transform)))
+    return max(share_within(fixed, moving, transform), share_within(moving, fixed, np.linalg.inv(transform)))
 
 
 def finest_spacing(fixed: Geometry, moving: Geometry, max_voxels: int) -> float:
     """Edge in mm of the finest working voxels.
 
     The geometric mean voxel size of the finer image, at most :data:`FINEST_RATIO` times finer than the other image's;
-    the spacing of an isotropic image (the fixed one first) when it is nearly that, so that it needs no resampling; coarser
-    where a grid would have more than `max_voxels`.
+    the spacing of an isotropic image (the fixed one first) when it is nearly that, so that it needs no resampling;
+    coarser where a grid would have more than `max_voxels`.
     """
     means = [math.prod(g.spacing) ** (1 / 3) for g in (fixed, moving)]
     spacing = max(min(means), max(means) / FINEST_RATIO)
@@ -95,7 +96,8 @@ def fixed_grid(geometry: Geometry, spacing: float) -> Geometry:
     shape = [1 if n == 1 else _voxels(e, spacing) for n, e in zip(geometry.shape, extent, strict=True)]
     if tuple(shape) == tuple(geometry.shape) and np.allclose(geometry.spacing, spacing, rtol=1e-3):
         return geometry
-    return _grid(axes(geometry), geometry.centre - axes(geometry) @ ((np.array(shape) - 1) / 2 * spacing), shape, spacing)
+    origin = geometry.centre - axes(geometry) @ ((np.array(shape) - 1) / 2 * spacing)
+    return _grid(axes(geometry), origin, shape, spacing)
 
 
 def moving_grid(fixed: Geometry, moving: Geometry, transform: np.ndarray, spacing: float, reorient_angle: float,
@@ -186,8 +188,7 @@ def smooth(array: torch.Tensor, sigma: list[float]) -> torch.Tensor:
         taps /= taps[0] + 2 * taps[1:].sum()
         first, last = array.narrow(axis, 0, 1), array.narrow(axis, n - 1, 1)
         widths = [radius if k == axis else -1 for k in range(3)]
-        padded = torch.cat([first.expand([w if w > 0 else m for w, m in zip(widths, array.shape, strict=True)]), array,
-                            last.expand([w if w > 0 else m for w, m in zip(widths, array.shape, strict=True)])], axis)
+        padded = torch.cat([first.expand(widths), array, last.expand(widths)], axis)
         result = array * float(taps[0])
         for k in range(1, radius + 1):
             result.add_(padded.narrow(axis, radius - k, n), alpha=float(taps[k]))
@@ -197,7 +198,7 @@ def smooth(array: torch.Tensor, sigma: list[float]) -> torch.Tensor:
 
 
 def pool(volume: Volume, factor: int) -> Volume:
-    """Means over blocks of `factor` voxels a side (an axis of one voxel stays); the last block is filled by replication."""
+    """Means over blocks of `factor` voxels a side (an axis of one voxel stays); replication fills the last block."""
     if factor == 1:
         return volume
     shape = volume.geometry.shape

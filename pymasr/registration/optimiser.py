@@ -18,7 +18,7 @@ class Adam:
     """
 
     BETA1, BETA2 = 0.9, 0.999
-    #: Added to the root mean square of an entry's gradient, as a share of the first gradient's over all entries: entries
+    #: Added to the root mean square of an entry's gradient, as a share of that of the whole first gradient: entries
     #: that nothing pulls on then stay where they are.
     EPSILON = 1e-3
 

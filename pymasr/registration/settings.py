@@ -69,16 +69,19 @@ class Settings:
     """Whether an affine transform is sought before the deformation."""
     affine_levels: tuple[AffineLevel, ...] = (AffineLevel(8, 60), AffineLevel(4, 60), AffineLevel(2, 40))
     """Resolutions of the affine stage, coarse to fine; levels that leave fewer than `min_size` voxels are skipped."""
-    affine_learning_rate: float = 0.5
+    strain_weight: float = 1.0
+    """Weight of the affine stage's squared strain (scaling and shear; a turn is free): keeps it from shrinking one
+    image into a corner of the other."""
+    affine_learning_rate: float = 0.25
     """First step of the affine parameters, voxels of the level (a turn counts by its mean motion)."""
-    levels: tuple[DeformableLevel, ...] = (DeformableLevel(4, 4, 60), DeformableLevel(2, 4, 40), DeformableLevel(1, 8, 30),
-                                           DeformableLevel(1, 4, 30))
+    levels: tuple[DeformableLevel, ...] = (DeformableLevel(4, 4, 60), DeformableLevel(2, 4, 40),
+                                           DeformableLevel(1, 8, 30), DeformableLevel(1, 4, 30))
     """Resolutions of the deformable stage, coarse to fine; empty: affine only."""
     learning_rate: float = 0.3
     """First step of the control points, voxels of the level; decays along a cosine within each level."""
     final_rate: float = 0.05
     """Share of the learning rate that is left at the end of a level."""
-    regularisation: float = 25.0
+    regularisation: float = 10.0
     """Weight of the bending energy. The energy is that of the control grid in mm, times the squared finest working
     spacing, so that the weight means the same for a mouse and for a man; the similarity is 1 for unrelated images."""
     min_size: int = 8
@@ -106,7 +109,7 @@ class Settings:
                  "one or more whole numbers of at least 1", self.dns_dilations)
         for name in ("dns_noise", "affine_learning_rate", "learning_rate"):
             _require(_number(getattr(self, name)) and getattr(self, name) > 0, name, "positive", getattr(self, name))
-        for name in ("regularisation", "reorient_angle", "margin"):
+        for name in ("regularisation", "strain_weight", "reorient_angle", "margin"):
             _require(_number(getattr(self, name)) and getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("final_rate", "min_overlap"):
             _require(_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, name, "within 0 and 1",
@@ -144,10 +147,14 @@ class Settings:
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "max_voxels": 4_000_000,
+        "affine_levels": (AffineLevel(8, 50), AffineLevel(4, 50)),
+        "levels": (DeformableLevel(4, 4, 40), DeformableLevel(2, 4, 30), DeformableLevel(1, 4, 20)),
     },
     "default": {},
     "accurate": {
         "max_voxels": 24_000_000,
+        "levels": (DeformableLevel(4, 4, 80), DeformableLevel(2, 4, 60), DeformableLevel(1, 8, 50),
+                   DeformableLevel(1, 4, 80)),
     },
 }
 

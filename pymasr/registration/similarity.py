@@ -51,7 +51,7 @@ class Pair:
         return float(self._ssd(displacement, matrix=matrix, need_gradient=False)[0]) / self.norm
 
     def deformable_step(self, displacement: torch.Tensor, matrix: torch.Tensor, out: torch.Tensor) -> float:
-        """Similarity; `norm` times its gradient to `displacement` (3, D, H, W), moving working voxels, goes to `out`."""
+        """Similarity; to `out` goes `norm` times its gradient to `displacement` (3, D, H, W), moving working voxels."""
         return float(self._ssd(displacement, matrix=matrix, out=out)[0]) / self.norm
 
     def _ssd(self, displacement: torch.Tensor | None = None, **arguments):
@@ -83,7 +83,7 @@ def random_pair_ssd(a: Volume, b: Volume) -> float:
 
 
 def _moments(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and mean square of every channel. In NumPy: one thread, so the bits don't depend on their number."""
+    """Weighted mean and mean square of every channel. In NumPy: one thread, so the same bits for any number of them."""
     step = max(1, round((np.prod(volume.geometry.shape) / SAMPLES) ** (1 / 3)))
     part = (slice(None), *(slice(None, None, min(step, n)) for n in volume.geometry.shape))
     values = volume.array[part].flatten(1).double().numpy()

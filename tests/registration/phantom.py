@@ -82,9 +82,8 @@ def affine(matrix: np.ndarray):
 def bend(points: np.ndarray, amplitude: float = 4.0) -> np.ndarray:
     """A smooth deformation of points (..., 3), different along each axis."""
     x, y, z = np.moveaxis((points - CENTRE) / 100, -1, 0)
-    wave = np.stack([np.sin(7 * y + 1) * np.cos(4 * z), np.sin(6 * z) * np.cos(5 * x + 1), np.cos(7 * x + 0.5) * np.cos(5 * y)],
-                    -1)
-    return points + amplitude * wave
+    wave = (np.sin(7 * y + 1) * np.cos(4 * z), np.sin(6 * z) * np.cos(5 * x + 1), np.cos(7 * x + 0.5) * np.cos(5 * y))
+    return points + amplitude * np.stack(wave, -1)
 
 
 def mapped(solution, fixed: Geometry, moving: Geometry) -> np.ndarray:
@@ -96,8 +95,8 @@ def mapped(solution, fixed: Geometry, moving: Geometry) -> np.ndarray:
 
 
 def errors(solution, fixed: Geometry, moving: Geometry, transform, border_mm: float = 12.0) -> tuple[float, float]:
-    """Mean distance in mm to the truth, before and after, over fixed voxels whose true position lies at least `border_mm`
-    within both images."""
+    """Mean distance in mm to the truth, before and after, over fixed voxels that lie at least `border_mm` within both
+    images."""
     points = positions(fixed)
     truth = transform(points)
     inside = np.ones(fixed.shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""Known transforms are found again, on grids that differ in everything; the answer is the same to the bit every time."""
+"""Known transforms are found again on grids that differ in everything, with the same bits every time."""
 
 import dataclasses
 
@@ -41,8 +41,7 @@ def test_affine_transform_is_found(grids):
     assert solution.similarity_after < 0.6 * solution.similarity_before
 
 
-@pytest.mark.parametrize("features", ["mind", "dns"])
-@pytest.mark.parametrize("grids", GRIDS)
+@pytest.mark.parametrize("grids, features", [*((g, "mind") for g in GRIDS), ("same", "dns"), ("flipped", "dns")])
 def test_deformation_is_found(grids, features):
     fixed, moving = GRIDS[grids]
     matrix = phantom.affine(phantom.about_centre(phantom.rotation(5, 1), (2.0, 3.0, -2.0)))
@@ -70,7 +69,7 @@ def test_images_far_apart_are_centred_and_the_user_is_told():
     away = np.eye(4)
     away[:3, 3] = (80.0, 60.0, 0.0)
     fixed = dataclasses.replace(CUBE, origin=tuple(np.array(CUBE.origin) - away[:3, 3]))
-    truth = phantom.affine(away @ phantom.affine_shift(3.0)) if hasattr(phantom, "affine_shift") else phantom.affine(away)
+    truth = phantom.affine(away @ phantom.about_centre(shift=(2.0, -2.0, 2.0)))
     solution = register_images(*phantom.pair(fixed, moving, truth), AFFINE_ONLY)
     assert phantom.errors(solution, fixed, moving, truth)[1] < 0.5
     assert len(solution.warnings) == 1 and "centres were aligned" in solution.warnings[0]
@@ -103,9 +102,8 @@ def test_what_lies_outside_the_moving_mask_is_not_matched():
 
 
 def test_the_result_is_the_same_to_the_bit_for_any_number_of_threads(with_threads):
-    fixed, moving = GRIDS["oblique"]
-    images = phantom.pair(fixed, moving, phantom.bend)
-    first, *others = with_threads(lambda: register_images(*images, QUICK)) + [register_images(*images, QUICK)]
+    images = phantom.pair(*GRIDS["oblique"], phantom.bend)
+    first, *others = [*with_threads(lambda: register_images(*images, QUICK)), register_images(*images, QUICK)]
     for other in others:
         assert torch.equal(first.displacement, other.displacement)
         assert np.array_equal(first.affine, other.affine)
@@ -118,7 +116,7 @@ def test_history_stages_and_progress():
     solution = register_images(*phantom.pair(CUBE, CUBE, phantom.bend), QUICK, progress=seen.append)
     assert [(p.stage, p.level, p.iteration, p.loss) for p in seen] == [
         (h["stage"], h["level"], h["iteration"], h["loss"]) for h in solution.history]
-    assert {(p.stage, p.levels) for p in seen} == {("affine", 2), ("deformable", 2)}  # factor 4 leaves under 12 voxels
+    assert {(p.stage, p.levels) for p in seen} == {("affine", 3), ("deformable", 2)}
     assert all(h["loss"] == h["similarity"] + h["regularisation"] for h in solution.history)
     assert [s["name"] for s in solution.stages] == ["preparation", "affine", "deformable"]
     assert all(s["seconds"] > 0 and s["peak_memory_mib"] > 0 for s in solution.stages)
@@ -146,10 +144,10 @@ def _image(array, geometry=CUBE):
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda f, m: {"fixed": _image(torch.full(CUBE.shape, 3.0))}, "the fixed image has no foreground: every voxel is 3"),
+    (lambda *_: {"fixed": _image(torch.full(CUBE.shape, 3.0))}, "the fixed image has no foreground: every voxel is 3"),
     (lambda f, m: {"moving": _image(torch.zeros(CUBE.shape))}, "the moving image has no foreground"),
     (lambda f, m: {"moving": _image(m.array, phantom.grid(CUBE.shape, shift=(300, 0, 0)))},
-     r"don't overlap in space: the fixed one fills x -34 to 76, .* the moving one x 266 to 376"),
+     r"don't overlap in space: the fixed one fills x -35 to 75, .* the moving one x 265 to 375"),
     (lambda f, m: {"fixed_mask": _image(torch.zeros(CUBE.shape))}, "the fixed mask is empty"),
     (lambda f, m: {"moving_mask": _image(torch.ones(CUBE.shape), phantom.grid(CUBE.shape, shift=(300, 0, 0)))},
      "the moving mask is empty where its image lies"),

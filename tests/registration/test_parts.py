@@ -42,7 +42,8 @@ def test_a_flipped_and_permuted_image_keeps_its_very_voxels():
 
 
 def test_the_moving_grid_turns_with_a_large_turn_only():
-    turned = [grids.moving_grid(CUBE, CUBE, phantom.about_centre(phantom.rotation(a, 2)), 2.5, 10, 0.25) for a in (8, 30)]
+    turned = [grids.moving_grid(CUBE, CUBE, phantom.about_centre(phantom.rotation(degrees, 2)), 2.5, 10, 0.25)
+              for degrees in (8, 30)]
     assert turned[0] is CUBE
     assert np.reshape(turned[1].direction, (3, 3)) == pytest.approx(phantom.rotation(30, 2))
     assert grids.inside(CUBE, turned[1]) is not None and grids.inside(CUBE, CUBE) is None
@@ -101,7 +102,8 @@ def test_gradient_of_the_affine_parameters(extractor):
     for index in np.ndindex(3, 4):
         step = np.zeros((3, 4))
         step[index] = 1e-2
-        rise = (pair.value(parameters.transform(values + step)) - pair.value(parameters.transform(values - step))) / 2e-2
+        up, down = (pair.value(parameters.transform(values + sign * step)) for sign in (1, -1))
+        rise = (up - down) / 2e-2
         assert rise == pytest.approx(gradient[index], rel=0.05, abs=0.03 * np.abs(gradient).max())
 
 
@@ -152,5 +154,5 @@ def test_presets(preset):
     settings = Settings.from_preset(preset, features="dns", seed=3)
     assert (settings.preset, settings.features, settings.seed) == (preset, "dns", 3)
     assert isinstance(settings.extractor, IntensityDNS)
-    assert [level.factor for level in settings.levels] == sorted((level.factor for level in settings.levels), reverse=True)
-    assert settings.levels[-1].factor == 1
+    factors = [level.factor for level in settings.levels]
+    assert factors == sorted(factors, reverse=True) and factors[-1] == 1
