@@ -184,8 +184,8 @@ def _draw_letters(ax, plane: Plane) -> None:
 
 
 def _draw_scale(ax, height: float, width: float) -> None:
-    """A bar of a round number of mm, about a quarter of the picture."""
-    length = max((n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n <= width / 3), default=1)
+    """A bar of a round number of mm, at most half of the picture."""
+    length = max((n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n <= width / 2), default=1)
     ax.plot([0.04 * width, 0.04 * width + length], [0.94 * height] * 2, color=LETTERS, linewidth=2)
     ax.text(0.04 * width, 0.92 * height, f"{length} mm", color=LETTERS, fontsize=7, va="bottom")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from pymasr import ops
 from pymasr.geometry import Geometry, voxel_matrix
 from pymasr.io import Image
-from pymasr.ops import reference
 
 
 def resample(image: Image, grid: Geometry, affine: np.ndarray | None = None, displacement: torch.Tensor | None = None,
@@ -30,6 +30,5 @@ def resample(image: Image, grid: Geometry, affine: np.ndarray | None = None, dis
         if displacement is not None:
             position += displacement[axis]
         inside &= (position >= -0.5) & (position < length - 0.5)
-    values = reference.warp(image.array[None, None], None if displacement is None else displacement[None],
-                            matrix=matrix, mode=mode, shape=grid.shape)[0, 0]
+    values = ops.warp(image.array[None], displacement, matrix=torch.from_numpy(matrix), mode=mode, shape=grid.shape)[0]
     return torch.where(inside, values, values.new_tensor(outside))

@@ -39,8 +39,7 @@ def pair(tmp_path):
 
 @pytest.fixture
 def known_engine(monkeypatch):
-    monkeypatch.setattr(registration, "Settings", engines.Settings, raising=False)
-    monkeypatch.setattr(registration, "register_images", engines.known_solution, raising=False)
+    monkeypatch.setattr(registration, "register_images", engines.known_solution)
 
 
 def command(engine, *arguments):
@@ -90,8 +89,7 @@ def test_masks_come_to_the_engine(pair, tmp_path, monkeypatch):
         seen.update(rest)
         return engines.known_solution(fixed, moving, settings)
 
-    monkeypatch.setattr(registration, "Settings", engines.Settings, raising=False)
-    monkeypatch.setattr(registration, "register_images", engine, raising=False)
+    monkeypatch.setattr(registration, "register_images", engine)
     arguments = ["register", *pair, "-o", str(tmp_path / "out"), "--fixed-mask", mask, "--moving-mask", mask]
     assert cli.main(arguments) == 0
     for name in ("fixed_mask", "moving_mask"):
@@ -194,7 +192,7 @@ def test_failure_of_the_engine(pair, tmp_path, known_engine, monkeypatch, capsys
         raise error
 
     monkeypatch.delenv("PYMASR_DEBUG", raising=False)
-    monkeypatch.setattr(registration, "register_images", engine, raising=False)
+    monkeypatch.setattr(registration, "register_images", engine)
     arguments = ["register", *pair, "-o", str(tmp_path / "out")]
     assert cli.main(arguments) == status
     text = capsys.readouterr().err
