@@ -34,6 +34,7 @@ sanitize: $(INSTALLED)
 	  $(BIN)/pytest --capture=sys -p no:cacheprovider -m "not large" tests/ops
 
 extension: $(INSTALLED)
+	@mkdir -p build
 	PYMASR_BUILD_DIR=build/extension $(BUILD) build_ext --inplace >build/extension.log || { cat build/extension.log; exit 1; }
 
 $(INSTALLED): pyproject.toml constraints.txt setup.py
