@@ -31,11 +31,11 @@ class Axis {
     for (std::int64_t r = 0; r < period; ++r) {
       float weight[4];
       cubic_bspline(double(r) / double(spacing), weight);
-      std::memcpy(weights_ + 4 * r, weight, sizeof(weight));
+      std::memcpy(weights_.data() + 4 * r, weight, sizeof(weight));
     }
   }
 
-  const float* weights(std::int64_t r) const { return weights_ + 4 * r; }
+  const float* weights(std::int64_t r) const { return weights_.data() + 4 * r; }
   /// Voxels of a cell: `spacing`, or fewer at the end.
   std::int64_t length(std::int64_t cell) const { return smaller(spacing, voxels - cell * spacing); }
 
@@ -105,8 +105,8 @@ void bspline_upsample(const View& control, const std::int64_t* spacing, const Vi
     const std::int64_t n = task / blocks / out.channels(), c = task / blocks % out.channels();
     const std::int64_t begin = task % blocks * planes_per_task, end = smaller(begin + planes_per_task, az.voxels);
     const Scratch memory(5 * plane + width + ax.controls + ax.cells);
-    const Ring ring{memory, plane};              // control planes, expanded along x
-    float* const expanded = memory + 4 * plane;  // one plane, expanded along z too
+    const Ring ring{memory.data(), plane};              // control planes, expanded along x
+    float* const expanded = ring.data + 4 * plane;  // one plane, expanded along z too
     float* const out_row = expanded + plane;
     float* const control_row = out_row + width;
     float* const row_scratch = control_row + ax.controls;
@@ -143,12 +143,12 @@ void bspline_adjoint(const View& gradient, const std::int64_t* spacing, const Vi
     const std::int64_t n = task / blocks / gradient.channels(), c = task / blocks % gradient.channels();
     const std::int64_t begin = task % blocks * planes_per_task, end = smaller(begin + planes_per_task, az.voxels);
     const Scratch memory(5 * plane + ay.period * width + ax.period * ax.cells);
-    const Ring ring{memory, plane};             // sums over y and z so far
-    float* const reduced = memory + 4 * plane;  // one plane, summed along y
+    const Ring ring{memory.data(), plane};             // sums over y and z so far
+    float* const reduced = ring.data + 4 * plane;  // one plane, summed along y
     float* const rows = reduced + plane;
     float* const row_scratch = rows + ay.period * width;
     std::int64_t next = begin / az.spacing;  // the first control plane that is not yet summed along x
-    float* target = partial + task * block_controls * control_plane;
+    float* target = partial.data() + task * block_controls * control_plane;
     const auto finish_until = [&](std::int64_t control) {
       for (; next < control; ++next) {
         for (std::int64_t y = 0; y < ay.controls; ++y, target += ax.controls) {
@@ -184,7 +184,8 @@ void bspline_adjoint(const View& gradient, const std::int64_t* spacing, const Vi
 
   parallel_for(series * az.controls, [&](std::int64_t task) {
     const std::int64_t s = task / az.controls, control = task % az.controls;
-    const Scratch sum(ax.controls);
+    const Scratch memory(ax.controls);
+    float* const sum = memory.data();
     for (std::int64_t y = 0; y < ay.controls; ++y) {
       std::memset(sum, 0, ax.controls * sizeof(float));
       for (std::int64_t block = 0; block < blocks; ++block) {
@@ -192,7 +193,7 @@ void bspline_adjoint(const View& gradient, const std::int64_t* spacing, const Vi
         const std::int64_t last = (smaller((block + 1) * planes_per_task, az.voxels) - 1) / az.spacing + 3;
         if (control < first || control > last) continue;
         const float* part =
-            partial + ((s * blocks + block) * block_controls + control - first) * control_plane + y * ax.controls;
+            partial.data() + ((s * blocks + block) * block_controls + control - first) * control_plane + y * ax.controls;
         for (std::int64_t x = 0; x < ax.controls; ++x) sum[x] += part[x];
       }
       narrow(out.at<float>(s / out.channels(), s % out.channels(), control, y, 0), sum, DType::float32, ax.controls,

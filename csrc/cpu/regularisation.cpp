@@ -50,12 +50,12 @@ void for_rows(const View& field, int rows_read, double* sums, const View& gradie
     for (std::int64_t z = z_begin; z < z_begin + tasks.planes && z < field.depth(); ++z) {
       for (std::int64_t y = y_begin; y < y_begin + tasks.rows && y < field.height(); ++y) {
         float* const target = gradient.at<float>(n, c, z, y, 0);
-        float* converted = memory;
+        float* converted = memory.data();
         const auto read = [&](std::int64_t dz, std::int64_t dy) {
           return row(field, n, c, clamp(z + dz, field.depth()), clamp(y + dy, field.height()), converted += width);
         };
-        total += row_energy(z, y, read, gradient.planar() ? target : memory);
-        if (!gradient.planar()) narrow(target, memory, DType::float32, width, gradient.stride[4]);
+        total += row_energy(z, y, read, gradient.planar() ? target : memory.data());
+        if (!gradient.planar()) narrow(target, memory.data(), DType::float32, width, gradient.stride[4]);
       }
     }
     sums[task] = total;
