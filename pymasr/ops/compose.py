@@ -32,7 +32,8 @@ def _compose_out(outer: torch.Tensor, inner: torch.Tensor, zeros: bool, out: tor
 def _compose_backward(outer: torch.Tensor, inner: torch.Tensor, zeros: bool, gradient: torch.Tensor,
                       wanted: list[bool]) -> tuple[torch.Tensor, torch.Tensor]:
     gradients = _new_gradients(inner, wanted)
-    call(_C.compose_backward, outer, inner, zeros, gradient, *(g if w else None for g, w in zip(gradients, wanted, strict=True)))
+    given = (g if w else None for g, w in zip(gradients, wanted, strict=True))
+    call(_C.compose_backward, outer, inner, zeros, gradient, *given)
     return gradients
 
 
@@ -123,10 +124,10 @@ def compose(outer: torch.Tensor, inner: torch.Tensor, *, padding: str = "border"
     ``warp(image, compose(outer, inner))`` is ``warp(warp(image, outer), inner)`` with the image interpolated only once.
 
     Args:
-        outer, inner: (3, D, H, W) or (N, 3, D, H, W) float32, both in voxels of the same grid; component k along array
-            axis k (z, y, x). `outer` is read trilinearly.
-        padding: what `outer` is outside the grid: ``"border"``, its value at the border, or ``"zeros"``. Where a position
-            is NaN, ``"border"`` reads voxel 0 of that axis; the result is NaN there, as `inner` is.
+        outer, inner: (3, D, H, W) or (N, 3, D, H, W) float32, both in voxels of the same grid; component k along
+            array axis k (z, y, x). `outer` is read trilinearly.
+        padding: what `outer` is outside the grid: ``"border"``, its value at the border, or ``"zeros"``. Where a
+            position is NaN, ``"border"`` reads voxel 0 of that axis; the result is NaN there, as `inner` is.
         out: tensor to write to, of the same shape, sharing no memory with the arguments. Not differentiable.
 
     Returns:
@@ -160,8 +161,9 @@ def exponential(velocity: torch.Tensor, steps: int = 7, out: torch.Tensor | None
         out: tensor to write to, of the same shape, sharing no memory with the velocity. Not differentiable.
 
     Returns:
-        The displacement, shaped as `velocity`; outside the grid it is taken to be that of the border. Differentiable.
-        Needs one more field (12 bytes a voxel), the backward pass `steps` + 2: it computes the intermediate fields again.
+        The displacement, shaped as `velocity`; outside the grid it is taken to be that of the border.
+        Differentiable. Needs one more field (12 bytes a voxel), the backward pass `steps` + 2: it computes the
+        intermediate fields again.
 
     Raises TypeError or ValueError for another shape or type.
     """

@@ -95,8 +95,8 @@ def bending_energy(field: torch.Tensor, spacing: float | Sequence[float] = (1.0,
     """Mean over voxels of the squared second differences of a field, and its gradient: the thin-plate energy of
     Rueckert et al. (IEEE TMI 18(8), 1999, equation 4).
 
-    The pure differences [1 -2 1] / spacing^2 on the interior voxels of each axis count once, the mixed ones, differences
-    of differences on each cell of 2 x 2 voxels, twice. A linear field has none.
+    The pure differences [1 -2 1] / spacing^2 on the interior voxels of each axis count once, the mixed ones,
+    differences of differences on each cell of 2 x 2 voxels, twice. A linear field has none.
 
     Arguments and results are those of :func:`diffusion_energy`.
     """

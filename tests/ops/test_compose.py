@@ -1,4 +1,4 @@
-"""Promise: compose and exponential and their gradients are those of the float64 reference; the exponential is a flow."""
+"""Promise: compose, exponential and their gradients are the float64 reference's; the exponential is a flow."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Promise: both energies and their gradients are those of the float64 reference on any shape, layout and thread count."""
+"""Promise: both energies and their gradients are the float64 reference's on any shape, layout and thread count."""
 
 import numpy as np
 import pytest
