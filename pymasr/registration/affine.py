@@ -52,18 +52,21 @@ class Judge:
     """Compares affine transforms at one level.
 
     The similarity is a mean over the overlap, so it alone would reward moving the images apart: parts of the fixed
-    image that the start showed and a transform loses count as unrelated.
+    image that the start showed and a transform loses count as they did on average at the start, and the more of them
+    are lost, the more as unrelated (1).
     """
 
     def __init__(self, pair: Pair, start: np.ndarray):
         self.pair = pair
         self.share_at_start = self._share(start)
+        self.similarity_at_start = pair.value(start)
 
     def score(self, transform: np.ndarray, similarity: float) -> float:
-        """Similarity over the overlap of the start, or over the transform's own if that is larger."""
+        """Similarity over the overlap of the start, or over that of `transform` if it is larger."""
         share = self._share(transform)
         whole = max(share, self.share_at_start)
-        return (similarity * share + whole - share) / whole if share > 0 else np.inf
+        lost = (whole - share) / whole
+        return similarity * (1 - lost) + lost * (self.similarity_at_start * (1 - lost) + lost) if share > 0 else np.inf
 
     def _share(self, transform: np.ndarray) -> float:
         return grids.share_within(self.pair.fixed.geometry, self.pair.moving.geometry, transform)
@@ -85,7 +88,7 @@ def affine_level(pair: Pair, parameters: Parameters, values: np.ndarray, weight:
     def loss(values: np.ndarray, similarity: float) -> float:
         return judge.score(parameters.transform(values), similarity) + weight * parameters.strain(values)[0]
 
-    best, least = np.zeros((3, 4)), loss(np.zeros((3, 4)), pair.value(parameters.start))
+    best, least = np.zeros((3, 4)), loss(np.zeros((3, 4)), judge.similarity_at_start)
     if not loss(values, pair.value(parameters.transform(values))) < least:
         values = best
     current = torch.from_numpy(values.copy())
