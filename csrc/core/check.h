@@ -16,6 +16,8 @@ void check(bool condition, const char* op, Message&& message) {
 }
 
 inline void check_dtype(const char* op, const char* argument, const View& view, std::initializer_list<DType> allowed) {
+  check(view.device == Device::cpu, op,
+        [&] { return std::string(argument) + " must be in CPU memory, there is no CUDA kernel of this op: use .cpu()"; });
   for (DType type : allowed) {
     if (view.dtype == type) return;
   }

@@ -13,6 +13,38 @@ from pymasr import _C
 FLOATING = (torch.float32, torch.float16, torch.bfloat16)
 
 
+def custom_op(name: str, *, mutates_args):
+    """``torch.library.custom_op`` whose calls skip torch's dispatcher where nothing needs it.
+
+    The dispatcher costs some tenths of a millisecond a call, and its first call in a process imports torch's compiler,
+    seconds during which a short registration could have ended. It is needed where gradients are recorded, and where
+    torch.compile, torch.func or a tensor subclass looks on.
+    """
+
+    def decorate(function):
+        dispatched = torch.library.custom_op(name, mutates_args=mutates_args)(function)
+        mutated = [i for i, p in enumerate(inspect.signature(function).parameters) if p in mutates_args]
+
+        @functools.wraps(function)
+        def op(*args):
+            if torch.compiler.is_compiling() or any(isinstance(a, torch.Tensor) and _is_watched(a) for a in args):
+                return dispatched(*args)
+            for i in mutated:
+                torch.autograd.graph.increment_version(args[i])
+            return function(*args)
+
+        op.register_fake = dispatched.register_fake
+        op.register_autograd = dispatched.register_autograd
+        return op
+
+    return decorate
+
+
+def _is_watched(tensor: torch.Tensor) -> bool:
+    return (type(tensor) is not torch.Tensor or (tensor.requires_grad and torch.is_grad_enabled())
+            or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
 def call(kernel, *arguments):
     """Run a function of ``pymasr._C`` on 5-D tensors (None passes), with as many threads as torch uses."""
     _C.set_num_threads(torch.get_num_threads())
@@ -58,7 +90,8 @@ def as_rank(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def numpy_entry(function):
     """Let an op on torch tensors take NumPy arrays too; results are NumPy arrays when the first argument was one.
 
-    float64 arrays are refused by the op's own checks, never rounded silently.
+    float64 arrays are refused by the op's own checks, never rounded silently. An array that torch cannot hold (reversed
+    or read-only) is copied, unless it is `out`.
     """
     signature = inspect.signature(function)
 
@@ -71,10 +104,10 @@ def numpy_entry(function):
             return function(*args, **kwargs)
         for name in arrays:
             value = bound.arguments[name]
-            if name == "out" and not value.flags.writeable:
-                raise ValueError(f"{function.__name__}: out must be writeable")
-            if any(stride < 0 for stride in value.strides) or (name != "out" and not value.flags.writeable):
-                value = value.copy()  # torch can't hold such arrays
+            if any(stride < 0 for stride in value.strides) or not value.flags.writeable:
+                if name == "out":
+                    raise ValueError(f"{function.__name__}: out must be writeable and have no negative strides")
+                value = value.copy()
             bound.arguments[name] = torch.from_numpy(value)
         result = function(*bound.args, **bound.kwargs)
         if next(iter(bound.arguments)) not in arrays:

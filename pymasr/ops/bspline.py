@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from pymasr import _C
-from pymasr.ops._common import as_rank, batched, call, numpy_entry, refuse_gradient, require_tensor, triple
+from pymasr.ops._common import as_rank, batched, call, custom_op, numpy_entry, refuse_gradient, require_tensor, triple
 
 FLOAT32 = (torch.float32,)
 
@@ -21,26 +21,26 @@ def bspline_control_shape(shape: Sequence[int], spacing: int | Sequence[int]) ->
     return tuple((n - 1) // s + 4 for n, s in zip(shape, spacing, strict=True))
 
 
-@torch.library.custom_op("pymasr::bspline_upsample", mutates_args=())
+@custom_op("pymasr::bspline_upsample", mutates_args=())
 def _upsample(control: torch.Tensor, shape: Sequence[int], spacing: Sequence[int]) -> torch.Tensor:
     out = control.new_empty((*control.shape[:2], *shape))
     call(_C.bspline_upsample, control, spacing, out)
     return out
 
 
-@torch.library.custom_op("pymasr::bspline_upsample_out", mutates_args=("out",))
+@custom_op("pymasr::bspline_upsample_out", mutates_args=("out",))
 def _upsample_out(control: torch.Tensor, spacing: Sequence[int], out: torch.Tensor) -> None:
     call(_C.bspline_upsample, control, spacing, out)
 
 
-@torch.library.custom_op("pymasr::bspline_adjoint", mutates_args=())
+@custom_op("pymasr::bspline_adjoint", mutates_args=())
 def _adjoint(gradient: torch.Tensor, spacing: Sequence[int]) -> torch.Tensor:
     out = gradient.new_empty((*gradient.shape[:2], *_control_shape(gradient, spacing)))
     call(_C.bspline_adjoint, gradient, spacing, out)
     return out
 
 
-@torch.library.custom_op("pymasr::bspline_adjoint_out", mutates_args=("out",))
+@custom_op("pymasr::bspline_adjoint_out", mutates_args=("out",))
 def _adjoint_out(gradient: torch.Tensor, spacing: Sequence[int], out: torch.Tensor) -> None:
     call(_C.bspline_adjoint, gradient, spacing, out)
 

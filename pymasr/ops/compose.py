@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pymasr import _C
-from pymasr.ops._common import as_rank, batched, call, numpy_entry, refuse_gradient, require_tensor
+from pymasr.ops._common import as_rank, batched, call, custom_op, numpy_entry, refuse_gradient, require_tensor
 
 
 def _new_field(like: torch.Tensor) -> torch.Tensor:
@@ -16,19 +16,19 @@ def _new_gradients(field, wanted):
     return tuple(torch.empty(field.shape if w else (0,) * 5, dtype=field.dtype, device=field.device) for w in wanted)
 
 
-@torch.library.custom_op("pymasr::compose", mutates_args=())
+@custom_op("pymasr::compose", mutates_args=())
 def _compose(outer: torch.Tensor, inner: torch.Tensor, zeros: bool) -> torch.Tensor:
     out = _new_field(inner)
     call(_C.compose, outer, inner, zeros, out)
     return out
 
 
-@torch.library.custom_op("pymasr::compose_out", mutates_args=("out",))
+@custom_op("pymasr::compose_out", mutates_args=("out",))
 def _compose_out(outer: torch.Tensor, inner: torch.Tensor, zeros: bool, out: torch.Tensor) -> None:
     call(_C.compose, outer, inner, zeros, out)
 
 
-@torch.library.custom_op("pymasr::compose_backward", mutates_args=())
+@custom_op("pymasr::compose_backward", mutates_args=())
 def _compose_backward(outer: torch.Tensor, inner: torch.Tensor, zeros: bool, gradient: torch.Tensor,
                       wanted: list[bool]) -> tuple[torch.Tensor, torch.Tensor]:
     gradients = _new_gradients(inner, wanted)
@@ -37,19 +37,19 @@ def _compose_backward(outer: torch.Tensor, inner: torch.Tensor, zeros: bool, gra
     return gradients
 
 
-@torch.library.custom_op("pymasr::exponential", mutates_args=())
+@custom_op("pymasr::exponential", mutates_args=())
 def _exponential(velocity: torch.Tensor, steps: int) -> torch.Tensor:
     out = _new_field(velocity)
     call(_C.exponential, velocity, steps, out)
     return out
 
 
-@torch.library.custom_op("pymasr::exponential_out", mutates_args=("out",))
+@custom_op("pymasr::exponential_out", mutates_args=("out",))
 def _exponential_out(velocity: torch.Tensor, steps: int, out: torch.Tensor) -> None:
     call(_C.exponential, velocity, steps, out)
 
 
-@torch.library.custom_op("pymasr::exponential_backward", mutates_args=())
+@custom_op("pymasr::exponential_backward", mutates_args=())
 def _exponential_backward(velocity: torch.Tensor, steps: int, gradient: torch.Tensor) -> torch.Tensor:
     out = _new_field(velocity)
     call(_C.exponential_backward, velocity, steps, gradient, out)

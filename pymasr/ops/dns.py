@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from pymasr import _C
-from pymasr.ops._common import FLOATING, as_rank, batched, call, numpy_entry, require_tensor
+from pymasr.ops._common import FLOATING, as_rank, batched, call, custom_op, numpy_entry, require_tensor
 
 
 def _empty_relations(features, dilations, reduction, channels_last):
@@ -16,7 +16,7 @@ def _empty_relations(features, dilations, reduction, channels_last):
                        memory_format=torch.channels_last_3d if channels_last else torch.contiguous_format)
 
 
-@torch.library.custom_op("pymasr::dns", mutates_args=())
+@custom_op("pymasr::dns", mutates_args=())
 def _dns(features: torch.Tensor, dilations: Sequence[int], reduction: str, eps: float,
          channels_last: bool) -> torch.Tensor:
     out = _empty_relations(features, dilations, reduction, channels_last)
@@ -29,7 +29,7 @@ def _(features, dilations, reduction, eps, channels_last):
     return _empty_relations(features, dilations, reduction, channels_last)
 
 
-@torch.library.custom_op("pymasr::dns_out", mutates_args=("out",))
+@custom_op("pymasr::dns_out", mutates_args=("out",))
 def _dns_out(features: torch.Tensor, dilations: Sequence[int], reduction: str, eps: float, out: torch.Tensor) -> None:
     call(_C.dns, features, dilations, reduction, eps, out)
 
@@ -39,7 +39,7 @@ def _(features, dilations, reduction, eps, out):
     return None
 
 
-@torch.library.custom_op("pymasr::dns_backward", mutates_args=())
+@custom_op("pymasr::dns_backward", mutates_args=())
 def _dns_backward(features: torch.Tensor, gradient: torch.Tensor, dilations: Sequence[int], reduction: str,
                   eps: float) -> torch.Tensor:
     out = torch.empty(features.shape, dtype=features.dtype, device=features.device)

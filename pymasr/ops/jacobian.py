@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from pymasr import _C
-from pymasr.ops._common import as_rank, batched, call, numpy_entry, require_tensor
+from pymasr.ops._common import as_rank, batched, call, custom_op, numpy_entry, require_tensor
 
 
-@torch.library.custom_op("pymasr::jacobian_determinant", mutates_args=())
+@custom_op("pymasr::jacobian_determinant", mutates_args=())
 def _jacobian_determinant(displacement: torch.Tensor) -> torch.Tensor:
     out = displacement.new_empty((displacement.shape[0], 1, *displacement.shape[2:]))
     call(_C.jacobian_determinant, displacement, out)
@@ -20,7 +20,7 @@ def _(displacement):
     return displacement.new_empty((displacement.shape[0], 1, *displacement.shape[2:]))
 
 
-@torch.library.custom_op("pymasr::jacobian_determinant_backward", mutates_args=())
+@custom_op("pymasr::jacobian_determinant_backward", mutates_args=())
 def _jacobian_determinant_backward(displacement: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     out = torch.empty(displacement.shape, dtype=displacement.dtype, device=displacement.device)
     call(_C.jacobian_determinant_backward, displacement, gradient, out)

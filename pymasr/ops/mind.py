@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pymasr import _C
-from pymasr.ops._common import FLOATING, as_rank, batched, call, numpy_entry, require_tensor
+from pymasr.ops._common import FLOATING, as_rank, batched, call, custom_op, numpy_entry, require_tensor
 
 #: ``mind_ssc(image)[..., list(PUBLISHED_ORDER), :, :, :]`` has the channels in the order of the code published with
 #: the descriptor (MIND-SSC in C++, and convexAdam): its channel k is our channel ``PUBLISHED_ORDER[k]``.
@@ -22,7 +22,7 @@ def _fresh_mean(image: torch.Tensor) -> torch.Tensor:
     return image.new_empty((image.shape[0], 1, 1, 1, 1), dtype=torch.float32)
 
 
-@torch.library.custom_op("pymasr::mind_ssc", mutates_args=())
+@custom_op("pymasr::mind_ssc", mutates_args=())
 def _mind_ssc(image: torch.Tensor, radius: int, dilation: int,
               channels_last: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """The descriptor, and per item the mean of V that bounds it, which the backward pass needs again."""
@@ -36,7 +36,7 @@ def _(image, radius, dilation, channels_last):
     return _fresh(image, channels_last), _fresh_mean(image)
 
 
-@torch.library.custom_op("pymasr::mind_ssc_out", mutates_args=("out",))
+@custom_op("pymasr::mind_ssc_out", mutates_args=("out",))
 def _mind_ssc_out(image: torch.Tensor, radius: int, dilation: int, out: torch.Tensor) -> None:
     call(_C.mind_ssc, image, radius, dilation, out, _fresh_mean(image))
 
@@ -46,7 +46,7 @@ def _(image, radius, dilation, out):
     return None
 
 
-@torch.library.custom_op("pymasr::mind_ssc_backward", mutates_args=())
+@custom_op("pymasr::mind_ssc_backward", mutates_args=())
 def _mind_ssc_backward(image: torch.Tensor, radius: int, dilation: int, mean: torch.Tensor,
                        gradient: torch.Tensor) -> torch.Tensor:
     out = torch.empty(image.shape, dtype=image.dtype, device=image.device)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from pymasr import _C
-from pymasr.ops._common import as_rank, batched, call, numpy_entry, refuse_gradient, require_tensor, triple
+from pymasr.ops._common import as_rank, batched, call, custom_op, numpy_entry, refuse_gradient, require_tensor, triple
 
 
 def _register(name: str):
@@ -22,12 +22,12 @@ def _register(name: str):
         call(kernel, field, spacing, value[:, None, None, None, None], gradient)
         return value
 
-    @torch.library.custom_op(f"pymasr::{name}", mutates_args=())
+    @custom_op(f"pymasr::{name}", mutates_args=())
     def op(field: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
         gradient = torch.empty_like(field)
         return evaluate(field, spacing, gradient), gradient
 
-    @torch.library.custom_op(f"pymasr::{name}_out", mutates_args=("gradient",))
+    @custom_op(f"pymasr::{name}_out", mutates_args=("gradient",))
     def op_out(field: torch.Tensor, spacing: Sequence[float], gradient: torch.Tensor) -> torch.Tensor:
         return evaluate(field, spacing, gradient)
 

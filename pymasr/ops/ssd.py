@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pymasr import _C
-from pymasr.ops._common import as_rank, batched, call, numpy_entry, require_tensor
+from pymasr.ops._common import as_rank, batched, call, custom_op, numpy_entry, require_tensor
 
 _OUTSIDE = ("exclude", "border")
 
@@ -30,7 +30,7 @@ def _run(fixed, moving, displacement, matrix, weights, moving_mask, exclude_outs
     return value[:, 0, 0, 0, 0]
 
 
-@torch.library.custom_op("pymasr::warp_ssd", mutates_args=())
+@custom_op("pymasr::warp_ssd", mutates_args=())
 def _warp_ssd(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor | None,
               matrix: torch.Tensor | None, weights: torch.Tensor | None, moving_mask: torch.Tensor | None,
               exclude_outside: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,7 +60,7 @@ def _backward(ctx, value_gradient, _):
 _warp_ssd.register_autograd(_backward, setup_context=_setup)
 
 
-@torch.library.custom_op("pymasr::warp_ssd_value", mutates_args=())
+@custom_op("pymasr::warp_ssd_value", mutates_args=())
 def _warp_ssd_value(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor | None,
                     matrix: torch.Tensor | None, weights: torch.Tensor | None, moving_mask: torch.Tensor | None,
                     exclude_outside: bool) -> torch.Tensor:
@@ -72,7 +72,7 @@ def _(fixed, moving, displacement, matrix, weights, moving_mask, exclude_outside
     return fixed.new_empty((fixed.shape[0],), dtype=torch.float64)
 
 
-@torch.library.custom_op("pymasr::warp_ssd_into", mutates_args=("out",))
+@custom_op("pymasr::warp_ssd_into", mutates_args=("out",))
 def _warp_ssd_into(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor | None,
                    matrix: torch.Tensor | None, weights: torch.Tensor | None, moving_mask: torch.Tensor | None,
                    exclude_outside: bool, out: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pymasr import _C
-from pymasr.ops._common import as_rank, batched, call, numpy_entry, require_tensor
+from pymasr.ops._common import as_rank, batched, call, custom_op, numpy_entry, require_tensor
 
 
 def _channels_last(image: torch.Tensor) -> bool:
@@ -31,7 +31,7 @@ def _as_matrix_array(matrix: torch.Tensor | None) -> torch.Tensor | None:
     return None if matrix is None else matrix.contiguous()[:, None, None]
 
 
-@torch.library.custom_op("pymasr::warp", mutates_args=())
+@custom_op("pymasr::warp", mutates_args=())
 def _warp(image: torch.Tensor, displacement: torch.Tensor | None, matrix: torch.Tensor | None, padding: str, mode: str,
           shape: list[int]) -> torch.Tensor:
     out = _new_like(image, shape)
@@ -44,7 +44,7 @@ def _(image, displacement, matrix, padding, mode, shape):
     return _new_like(image, shape)
 
 
-@torch.library.custom_op("pymasr::warp_backward", mutates_args=())
+@custom_op("pymasr::warp_backward", mutates_args=())
 def _warp_backward(image: torch.Tensor, displacement: torch.Tensor | None, matrix: torch.Tensor | None, padding: str,
                    mode: str, gradient: torch.Tensor, wanted: list[bool]) -> tuple[
                        torch.Tensor, torch.Tensor, torch.Tensor]:
