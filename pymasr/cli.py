@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pymasr._version import __version__
+from pymasr.errors import InputError
 
 if TYPE_CHECKING:
     from pymasr.registration.result import Registration
@@ -82,8 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         print(f"pymasr: error: {_sentence(error)}", file=sys.stderr)
-        # InputError is one; the engine's are about settings and images that do not go together
-        return WRONG_USE if isinstance(error, ValueError) else FAILED
+        return WRONG_USE if isinstance(error, InputError) else FAILED
     return 0
 
 
@@ -105,7 +105,7 @@ def _positive(text: str) -> int:
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, ValueError):
+    if isinstance(error, InputError):
         return text
     if isinstance(error, MemoryError):
         return f"out of memory ({text})"

@@ -1,4 +1,4 @@
-"""Promise: the thread pool survives forks, concurrent callers and changes of the thread count, and gives the same bits."""
+"""Promise: the thread pool survives forks, concurrent callers and new thread counts, and gives the same bits."""
 
 import concurrent.futures
 import os

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from pymasr.errors import InputError
+
 #: Percentiles are taken over at most about this many voxels, on a regular subset of the volume.
 SAMPLES = 2_000_000
 #: A voxel is foreground when it exceeds the lowest intensity by this share of the range.
@@ -26,7 +28,7 @@ def normalise(image: torch.Tensor, window: tuple[float, float] | None = None, *,
         (D, H, W) float32, contiguous.
 
     Raises:
-        ValueError: the image has no two different intensities, or none within the window.
+        InputError: the image has no two different intensities, or none within the window.
     """
     image = image.float()
     if window is None:
@@ -37,12 +39,12 @@ def normalise(image: torch.Tensor, window: tuple[float, float] | None = None, *,
             top = float(values.max())
         foreground = values[values > bottom + BACKGROUND_SHARE * (top - bottom)]
         if foreground.size == 0:
-            raise ValueError(f"the {name} has no foreground: every voxel is {bottom:g}")
+            raise InputError(f"the {name} has no foreground: every voxel is {bottom:g}")
         low, high = (float(p) for p in np.percentile(foreground, (1, 99)))
         low = bottom if not high > low else low  # a binary image: its background is the other value
     else:
         low, high = window
     result = ((image - low) / (high - low)).clamp_(0, 1).contiguous()
     if not bool((result != result.reshape(-1)[0]).any()):
-        raise ValueError(f"the {name} has no contrast between the intensities {low:g} and {high:g}")
+        raise InputError(f"the {name} has no contrast between the intensities {low:g} and {high:g}")
     return result

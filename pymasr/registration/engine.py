@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +11,8 @@ import numpy as np
 import torch
 
 from pymasr import ops
+from pymasr._stages import stage
+from pymasr.errors import InputError
 from pymasr.features import normalise
 from pymasr.geometry import Geometry, voxel_matrix
 from pymasr.registration import grids
@@ -55,7 +55,7 @@ class Solution:
         similarity_before, similarity_after: DSIR-SSD of the finest level divided by that of random pairs of voxels, at
             the start and at the end; 0 is a perfect match, about 1 none.
         history: one dict an iteration: stage, level, iteration, loss, similarity, regularisation.
-        stages: one dict a stage: name, seconds, peak_memory_mib (the highest of the process so far).
+        stages: one dict a stage: name, seconds, peak_memory_mib (of the whole process).
         warnings: sentences for the user.
     """
 
@@ -79,10 +79,8 @@ class _Log:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        self.stages.append({"name": name, "seconds": time.perf_counter() - start, "peak_memory_mib": peak})
+        with stage(name, self.stages), torch.no_grad():
+            yield
 
     def reporter(self, stage: str, level: int, levels: int, iterations: int) -> Callable[[int, float, float], None]:
         def report(iteration: int, similarity: float, regularisation: float) -> None:
@@ -130,11 +128,11 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         progress: called with a :class:`Progress` at every iteration; what it raises passes through.
 
     Raises:
-        ValueError: the images have no contrast, don't overlap in space, a mask is empty, `initial` isn't an invertible
+        InputError: the images have no contrast, don't overlap in space, a mask is empty, `initial` isn't an invertible
             4 x 4 affine matrix.
     """
     log = _Log(progress)
-    with log.stage("preparation"), torch.no_grad():
+    with log.stage("preparation"):
         start = _initial(fixed.geometry, moving.geometry, initial, settings.min_overlap, log.warnings)
         values = {name: normalise(image.array, window, name=f"{name} image")
                   for name, image, window in (("fixed", fixed, settings.fixed_window),
@@ -158,10 +156,10 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
 
     transform = start
     if settings.affine and settings.affine_levels:
-        with log.stage("affine"), torch.no_grad():
+        with log.stage("affine"):
             transform = _affine(pairs, start, settings, log)
 
-    with log.stage("deformable"), torch.no_grad():
+    with log.stage("deformable"):
         moved = on_grid_for(transform) if transform is not start else pairs.moving
         if moved.geometry != pairs.moving.geometry:
             pairs = _Pairs(fixed_volume, moved, settings.extractor)
@@ -213,13 +211,13 @@ def _initial(fixed: Geometry, moving: Geometry, initial, min_overlap: float, war
     """The 4 x 4 LPS transform to start from."""
     transform = np.eye(4) if initial is None else np.array(initial, dtype=np.float64)
     if transform.shape != (4, 4) or not np.isfinite(transform).all() or not np.allclose(transform[3], [0, 0, 0, 1]):
-        raise ValueError(f"initial must be a finite 4 x 4 matrix with last row 0 0 0 1, got {transform.tolist()}")
+        raise InputError(f"initial must be a finite 4 x 4 matrix with last row 0 0 0 1, got {transform.tolist()}")
     if not np.linalg.det(transform[:3, :3]) > 1e-6:
-        raise ValueError("initial must be invertible and keep left and right apart: its determinant is "
+        raise InputError("initial must be invertible and keep left and right apart: its determinant is "
                          f"{np.linalg.det(transform[:3, :3]):.3g}")
     share = grids.overlap(fixed, moving, transform)
     if share == 0:
-        raise ValueError(f"the images don't overlap in space: the fixed one fills {_extent(fixed, transform)}, "
+        raise InputError(f"the images don't overlap in space: the fixed one fills {_extent(fixed, transform)}, "
                          f"the moving one {_extent(moving)} (LPS mm)")
     if share < min_overlap:
         transform = transform.copy()
@@ -239,5 +237,5 @@ def _extent(geometry: Geometry, transform: np.ndarray | None = None) -> str:
 def _mask(mask, grid: Geometry, name: str) -> torch.Tensor:
     result = grids.resample_mask(mask.array, mask.geometry, grid)
     if not bool((result > 0).any()):
-        raise ValueError(f"the {name} is empty where its image lies")
+        raise InputError(f"the {name} is empty where its image lies")
     return result

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from pymasr.errors import InputError
 from pymasr.features import IntensityDNS, Mind
 
 FEATURES = ("mind", "dns")
@@ -44,7 +46,7 @@ class DeformableLevel:
 class Settings:
     """Settings of :func:`pymasr.registration.register_images`; see :meth:`from_preset`.
 
-    Raises ValueError with one sentence for a value that makes no sense.
+    Raises InputError with one sentence for a value that makes no sense.
     """
 
     features: str = "mind"
@@ -124,7 +126,7 @@ class Settings:
                 numbers = [getattr(level, f.name) for f in fields(level)]
                 _require(all(_whole(n, 1) for n in numbers), name, "whole numbers of at least 1", level)
         if self.device == "cuda":
-            raise ValueError("settings: device cuda can't be used: there are no CUDA kernels for registration yet")
+            raise InputError("settings: device cuda can't be used: there are no CUDA kernels for registration yet")
 
     @classmethod
     def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:
@@ -132,7 +134,10 @@ class Settings:
         _require(preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}", preset)
         unknown = sorted(set(overrides) - {f.name for f in fields(cls)})
         if unknown:
-            raise ValueError(f"settings: there is no setting called {', '.join(unknown)}")
+            known = [f.name for f in fields(cls)]
+            near = difflib.get_close_matches(unknown[0], known, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
+            raise InputError(f"settings: there is no setting called {', '.join(unknown)}{hint}")
         return replace(cls(preset=preset, **PRESETS[preset]), **overrides)
 
     @property
@@ -161,7 +166,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def _require(holds: bool, name: str, expected: str, got: Any) -> None:
     if not holds:
-        raise ValueError(f"settings: {name} must be {expected}, got {got!r}")
+        raise InputError(f"settings: {name} must be {expected}, got {got!r}")
 
 
 def _whole(value: Any, least: int) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pymasr import ops
+from pymasr.errors import InputError
 from pymasr.geometry import voxel_matrix
 from pymasr.registration.grids import Volume, pool
 
@@ -63,7 +64,7 @@ def make_pair(fixed: Volume, moving: Volume, factor: int, extractor: Callable[[t
     """Descriptors of two working images (1, D, H, W) at `factor` times their spacing.
 
     Raises:
-        ValueError: one of them has the same descriptor everywhere.
+        InputError: one of them has the same descriptor everywhere.
     """
     volumes = []
     for image in (fixed, moving):
@@ -71,7 +72,7 @@ def make_pair(fixed: Volume, moving: Volume, factor: int, extractor: Callable[[t
         volumes.append(Volume(extractor(image.array[0]), image.geometry, image.mask))
     norm = random_pair_ssd(*volumes)
     if not norm > 0:
-        raise ValueError("the images have no structure to align: their descriptors are the same everywhere")
+        raise InputError("the images have no structure to align: their descriptors are the same everywhere")
     # along an axis of one voxel any motion would leave the grid
     return Pair(*volumes, norm, "border" if 1 in volumes[1].geometry.shape else "exclude")
 
