@@ -10,7 +10,6 @@ Exits with status 1 when an op could not be measured or disagrees with PyTorch; 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import pathlib
 import sys
@@ -117,9 +116,7 @@ def _measure_case(case: Case, shape, threads, bandwidths, options, row: dict, pr
 def environment(bandwidths, options) -> dict:
     """Where, when and how the rows were measured."""
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": measure.commit(),
-        "machine": measure.machine(),
+        **measure.environment(),
         "versions": {"pymasr": pymasr.__version__, "torch": torch.__version__, "numpy": np.__version__,
                      "python": sys.version.split()[0], "compiler": _C.compiler},
         "instruction_set": _C.instruction_set(),

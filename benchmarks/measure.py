@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import ctypes
+import datetime
 import gc
 import itertools
 import multiprocessing
@@ -98,7 +99,7 @@ def machine() -> dict:
     with open("/proc/cpuinfo") as file:
         model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"name": platform.node(), "cpu": model, "cores": CORES, "memory_gib": round(memory / 2**30, 1),
+    return {"cpu": model, "cores": CORES, "memory_gib": round(memory / 2**30, 1),
             "system": platform.platform()}
 
 
@@ -110,3 +111,9 @@ def commit() -> str | None:
                               check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def environment() -> dict:
+    """Date, commit and machine: what every file of results begins with."""
+    return {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "commit": commit(),
+            "machine": machine()}

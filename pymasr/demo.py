@@ -47,7 +47,7 @@ class Pair:
             sitk.WriteImage(image, os.fspath(pathlib.Path(directory) / f"{name}.nii.gz"), useCompression=True)
 
 
-def make_pair(shape=(112, 96, 112), spacing: float = 2.0, *, deformation: float = 4.0, rotation: float = 5.0,
+def make_pair(shape=(112, 96, 112), spacing: float = 2.0, *, deformation: float = 3.0, rotation: float = 5.0,
               shift=(5.0, -4.0, 3.0), points: int = 2000, seed: int = 0) -> Pair:
     """A pair with a known alignment.
 
@@ -71,8 +71,8 @@ def make_pair(shape=(112, 96, 112), spacing: float = 2.0, *, deformation: float 
     displacement = random_deformation(shape, deformation, seed, spacings)
     fixed_geometry = Geometry(tuple(shape), spacings)
     moving_geometry = _turned(fixed_geometry, rotation, shift)
-    fixed = render(labels, 2 * seed + 1, spacings, displacement=displacement)
-    moving = render(labels, 2 * seed + 2, spacings)
+    fixed = render(labels, 2 * seed + 1, spacings, structure_seed=seed, displacement=displacement)
+    moving = render(labels, 2 * seed + 2, spacings, structure_seed=seed)
 
     voxels = np.moveaxis(np.indices(shape, dtype=np.float64), 0, -1)
     targets = voxels + np.moveaxis(displacement, 0, -1)

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from pymasr import _C, cli, registration
 from pymasr._version import __version__
+from pymasr.errors import InputError
 from pymasr.geometry import Geometry
 from pymasr.registration.result import FILES
 from pymasr.sitk import to_sitk
@@ -185,7 +186,7 @@ def test_cuda_asked_for_and_absent(pair, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("error", "status"), [
-    (ValueError("the images don't overlap in space"), cli.WRONG_USE), (RuntimeError("a kernel\nfailed"), cli.FAILED),
+    (InputError("the images don't overlap in space"), cli.WRONG_USE), (RuntimeError("a kernel\nfailed"), cli.FAILED),
     (MemoryError(), cli.FAILED), (KeyboardInterrupt(), cli.INTERRUPTED)])
 def test_failure_of_the_engine(pair, tmp_path, known_engine, monkeypatch, capsys, error, status):
     def engine(*_, **__):

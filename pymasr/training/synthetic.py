@@ -187,19 +187,23 @@ def _add_spine(labels, position, half, body, generator):
 
 
 def render(labels: np.ndarray, seed: int, spacing=(1.0, 1.0, 1.0), *, displacement: np.ndarray | None = None,
-           texture: float = 0.03, blur: float = 0.6, bias: float = 0.15, noise: float = 0.02) -> np.ndarray:
+           structure_seed: int = 0, texture: float = 0.04, blur: float = 0.6, bias: float = 0.15,
+           noise: float = 0.02) -> np.ndarray:
     """An image of `labels` in one random contrast; another seed gives an unrelated one.
 
-    Every label gets a random mean, in any order; the background stays dark. Smooth texture is added, a blur of `blur`
-    voxels mixes labels at their borders as partial volume does, then come the deformation, a smooth multiplicative
-    bias and white noise.
+    Every label gets a random mean, in any order; the background stays dark. Texture is added: structures too fine for a
+    label (septa, lobules, small vessels), which are the anatomy's and so the same in every contrast, but bright in one
+    and dark in another. A blur of `blur` voxels mixes labels at their borders as partial volume does, then come the
+    deformation, a smooth multiplicative bias and white noise.
 
     Args:
         labels: (D, H, W) integers from 0.
         seed: chooses the contrast and every random detail.
         spacing: millimetres (z, y, x).
         displacement: (3, D, H, W) float32 voxels; the anatomy seen at v is that of `labels` at v + displacement[v].
-        texture: standard deviation of the texture; the means span 0.1 to 1.
+        structure_seed: chooses the texture; the same for all contrasts of one anatomy.
+        texture: mean amplitude of the texture, which differs between labels in strength and sign; the labels' means
+            span 0.1 to 1.
         blur: standard deviation of the partial-volume blur in voxels.
         bias: standard deviation of the logarithm of the bias field.
         noise: standard deviation of the noise.
@@ -214,9 +218,11 @@ def render(labels: np.ndarray, seed: int, spacing=(1.0, 1.0, 1.0), *, displaceme
     means[BACKGROUND] = 0.0
     index = torch.from_numpy(np.ascontiguousarray(labels)).long()
     shape, smallest = labels.shape, min(spacing)
-    strength = texture * _uniform(generator, 0.3, 1.7, count)
+    sign = 1 - 2 * torch.randint(2, (count,), generator=generator)
+    strength = sign * texture * _uniform(generator, 0.3, 1.7, count)
     strength[BACKGROUND] = 0.0
-    image = means[index] + strength[index] * _smooth_noise(shape, spacing, 3 * smallest, generator)[0]
+    fine = _smooth_noise(shape, spacing, 3 * smallest, _generator(structure_seed, 3))[0]
+    image = means[index] + strength[index] * fine
     image = _gaussian_blur(image, (blur,) * 3)
     if displacement is not None:
         image = ops.warp(image[None], torch.from_numpy(displacement))[0]
