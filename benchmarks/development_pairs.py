@@ -1,7 +1,7 @@
 """Error and time of ``pymasr.register`` on the development pairs: ``python -m benchmarks.development_pairs``.
 
-Brain MR of two patients in several contrasts (made from Lesjak et al., Neuroinformatics 2018, CC-BY), each pair related by
-a known smooth deformation of about 2 (small), 4 (medium) or 10 mm (large). The error is the distance from the true
+Brain MR of two patients in several contrasts (made from Lesjak et al., Neuroinformatics 2018, CC-BY), each pair related
+by a known smooth deformation of about 2 (small), 4 (medium) or 10 mm (large). The error is the distance from the true
 displacement, mean over the brain mask, which the registration is not given. Needs the pairs in ../shared/data, nibabel.
 Exits with status 1 when there are none.
 """
@@ -83,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=pathlib.Path, help="JSON file for the numbers")
     chosen = parser.parse_args(arguments)
     if not all((chosen.data / subject).is_dir() for subject, *_ in CASES):
-        print(f"development_pairs: no pairs in {chosen.data}, expected {', '.join(sorted({c[0] for c in CASES}))} there",
-              file=sys.stderr)
+        expected = ", ".join(sorted({subject for subject, *_ in CASES}))
+        print(f"development_pairs: no pairs in {chosen.data}, expected {expected} there", file=sys.stderr)
         return 1
     rows = [measure_pair(chosen.data, case, level, features=features, preset=preset)
             for features in chosen.features for preset in chosen.presets for case in CASES for level in chosen.levels]
