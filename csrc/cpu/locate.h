@@ -62,6 +62,7 @@ struct PositionRow {
   double base[3], step[3];
   const float* displacement[3];  ///< at x = 0; null when there is none
   std::int64_t stride;           ///< between neighbouring voxels of `displacement`
+  bool on_grid;                  ///< no matrix: base and step are whole numbers
 };
 
 /// Row (n, z, y). `matrix`: the 12 entries of M row by row, null for the identity; `displacement`: (N, 3, d, h, w)
@@ -77,6 +78,7 @@ static inline PositionRow position_row(const double* matrix, const View& displac
     row.displacement[k] = displacement ? displacement.at<float>(n, k, z, y, 0) : nullptr;
   }
   row.stride = displacement.stride[4];
+  row.on_grid = matrix == nullptr;
   return row;
 }
 
@@ -90,6 +92,13 @@ static inline void positions(const PositionRow& row, std::int64_t x, int count, 
       std::memcpy(u, source, sizeof(u));
     } else {
       for (int i = 0; i < lanes; ++i) u[i] = source && i < count ? source[i * row.stride] : 0.0f;
+    }
+    if (row.on_grid) {  // exact in float32 but for the last addition
+      vec index;
+      for (int i = 0; i < lanes; ++i) index[i] = float(i);
+      const vec voxel = k < 2 ? splat(float(row.base[k])) : index + float(x);
+      store(position[k], voxel + load(u));
+      continue;
     }
     for (int half = 0; half < lanes; half += lanes / 2) {
       half_vec here;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include "cpu/convert.h"
 
@@ -70,9 +71,15 @@ struct Piece {
   static Vec splat(float value) { return value - Vec{}; }
   /// Zeros after the last channel.
   static vec extend(Vec v) {
-    float values[lanes] = {};
-    std::memcpy(values, &v, sizeof(v));
-    return masr::MASR_ISA::load(values);
+    if constexpr (N == lanes) {
+      return v;
+#if defined(__AVX2__)
+    } else if constexpr (N == 4 && lanes == 8) {
+      return (vec)_mm256_zextps128_ps256((__m128)v);
+#endif
+    } else {
+      return vec{v};
+    }
   }
 };
 
@@ -121,25 +128,49 @@ __attribute__((always_inline)) static inline void for_channels(Count channels, F
 typedef float quad __attribute__((vector_size(16)));
 
 /// The sum of a vector's lanes, four partial sums of it.
+static inline quad fold(quad v) { return v; }
+#if defined(__AVX2__)
+typedef float octet __attribute__((vector_size(32)));
+static inline quad fold(octet v) {
+  return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+}
+#endif
+#if defined(__AVX512F__)
 static inline quad fold(vec v) {
-  float values[lanes];
-  store(values, v);
-  quad total;
-  std::memcpy(&total, values, sizeof(total));
-  for (int i = 4; i < lanes; i += 4) {
-    quad next;
-    std::memcpy(&next, values + i, sizeof(next));
-    total += next;
-  }
-  return total;
+  return fold(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+              __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+#endif
+
+/// Lanes i, j, k and l (of b: + lanes) of the first quads, and the same of the others.
+template <int i, int j, int k, int l, int... lane>
+static inline vec in_quads(vec a, vec b, std::integer_sequence<int, lane...>) {
+  constexpr int from[4] = {i, j, k, l};
+  return __builtin_shufflevector(a, b, (from[lane % 4] + lane / 4 * 4)...);
+}
+template <int i, int j, int k, int l>
+static inline vec in_quads(vec a, vec b) {
+  return in_quads<i, j, k, l>(a, b, std::make_integer_sequence<int, lanes>());
+}
+static inline vec low_pairs(vec a, vec b) { return in_quads<0, lanes, 1, lanes + 1>(a, b); }
+static inline vec high_pairs(vec a, vec b) { return in_quads<2, lanes + 2, 3, lanes + 3>(a, b); }
+static inline vec low_halves(vec a, vec b) { return in_quads<0, 1, lanes, lanes + 1>(a, b); }
+static inline vec high_halves(vec a, vec b) { return in_quads<2, 3, lanes + 2, lanes + 3>(a, b); }
+
+/// (sum a, sum b, sum c, sum d)
+static inline quad sum4(vec a, vec b, vec c, vec d) {
+  const vec ab = low_pairs(a, b) + high_pairs(a, b), cd = low_pairs(c, d) + high_pairs(c, d);
+  const vec abcd = low_halves(ab, cd) + high_halves(ab, cd);
+  return fold(abcd);
 }
 
-/// (sum a, sum b, sum c, anything)
-static inline quad sums(vec a, vec b, vec c) {
-  const quad x = fold(a), y = fold(b), z = fold(c);
-  const quad xy = __builtin_shufflevector(x, y, 0, 1, 4, 5) + __builtin_shufflevector(x, y, 2, 3, 6, 7);
-  const quad zz = z + __builtin_shufflevector(z, z, 2, 3, 0, 1);
-  return __builtin_shufflevector(xy, zz, 0, 2, 4, 6) + __builtin_shufflevector(xy, zz, 1, 3, 5, 7);
+/// Transposes every four by four block that the quads of `v` make.
+static inline void transpose4(vec (&v)[4]) {
+  const vec a = low_pairs(v[0], v[1]), b = high_pairs(v[0], v[1]), c = low_pairs(v[2], v[3]), d = high_pairs(v[2], v[3]);
+  v[0] = low_halves(a, c);
+  v[1] = high_halves(a, c);
+  v[2] = low_halves(b, d);
+  v[3] = high_halves(b, d);
 }
 
 }  // namespace masr::MASR_ISA

@@ -137,7 +137,7 @@ struct RowBackward {
       }
     });
     if (wanted) {
-      const quad total = sums(sum_z, sum_y, sum_x);
+      const quad total = sum4(sum_z, sum_y, sum_x, vec{});
       write(n, z, y, x, cells, i, {total[0], total[1], total[2]});
     }
   }

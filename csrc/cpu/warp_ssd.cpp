@@ -5,8 +5,7 @@
 // over the voxels of a row.
 #include "cpu/warp_ssd.h"
 
-#include "cpu/locate.h"
-#include "cpu/voxel_vectors.h"
+#include "cpu/sample.h"
 
 namespace masr::MASR_ISA {
 namespace {
@@ -18,33 +17,29 @@ struct Block {
   bool any;             ///< some weight is not 0
 };
 
-/// Sums over the channels of each voxel of a block; 0 where the weight is 0.
+/// Sums over the channels of each voxel of a block.
 struct Sums {
-  float squared[lanes];      ///< of (moving - fixed)^2
-  float gradient[3][lanes];  ///< of (moving - fixed) d moving / d position
+  vec squared{};      ///< of (moving - fixed)^2
+  vec z{}, y{}, x{};  ///< of (moving - fixed) d moving / d position
 };
 
-struct Accumulators {
-  vec squared{}, z{}, y{}, x{};
-
-  /// `corner`: 0 is the lower (z, y, x), 1 the upper x, 2 the upper y, 4 the upper z; `keep` has all bits set in the
-  /// lanes that count.
-  void add(const vec (&corner)[8], vec fixed, vec fz, vec fy, vec fx, ivec keep) {
-    const vec x00 = corner[1] - corner[0], x01 = corner[3] - corner[2];
-    const vec x10 = corner[5] - corner[4], x11 = corner[7] - corner[6];
-    const vec f00 = corner[0] + x00 * fx, f01 = corner[2] + x01 * fx;
-    const vec f10 = corner[4] + x10 * fx, f11 = corner[6] + x11 * fx;
-    const vec y0 = f01 - f00, y1 = f11 - f10;
-    const vec f0 = f00 + y0 * fy, f1 = f10 + y1 * fy;
-    const vec x0 = x00 + (x01 - x00) * fy, x1 = x10 + (x11 - x10) * fy;
-    const vec dz = f1 - f0, dy = y0 + (y1 - y0) * fz, dx = x0 + (x1 - x0) * fz;
-    const vec residual = (vec)((ivec)(f0 + dz * fz - fixed) & keep);
-    squared += residual * residual;
-    z += residual * dz;
-    y += residual * dy;
-    x += residual * dx;
-  }
-};
+/// Adds some channels of one voxel, or one channel of `lanes` voxels. `corner`: 0 is the lower (z, y, x), 1 the upper x,
+/// 2 the upper y, 4 the upper z.
+template <class Piece, class V>
+__attribute__((always_inline)) inline void add(Piece piece, const V (&corner)[8], V fixed, V fz, V fy, V fx, Sums& sums) {
+  const V x00 = corner[1] - corner[0], x01 = corner[3] - corner[2];
+  const V x10 = corner[5] - corner[4], x11 = corner[7] - corner[6];
+  const V f00 = corner[0] + x00 * fx, f01 = corner[2] + x01 * fx;
+  const V f10 = corner[4] + x10 * fx, f11 = corner[6] + x11 * fx;
+  const V y0 = f01 - f00, y1 = f11 - f10;
+  const V f0 = f00 + y0 * fy, f1 = f10 + y1 * fy;
+  const V dz = f1 - f0;
+  const V residual = f0 + dz * fz - fixed;
+  sums.squared += piece.extend(residual * residual);
+  sums.z += piece.extend(residual * dz);
+  sums.y += piece.extend(residual * lerp(y0, y1, fz));
+  sums.x += piece.extend(residual * lerp(lerp(x00, x01, fy), lerp(x10, x11, fy), fz));
+}
 
 /// A number of channels known to the compiler, for unrolled code.
 template <int N>
@@ -52,14 +47,22 @@ struct Channels {
   constexpr operator std::int64_t() const { return N; }
 };
 
+/// Brings the channels of one voxel into the cache; any address will do.
+template <class T>
+void prefetch_channels(const T* p, std::int64_t channels) {
+  const char* first = reinterpret_cast<const char*>(p);
+  const std::int64_t bytes = channels * std::int64_t(sizeof(T));
+  for (std::int64_t line = 0; line < bytes; line += 64) prefetch(first + line);
+  prefetch(first + bytes - 1);
+}
+
 /// Channels-last. `fixed` points at the block's first voxel, `moving` at the first voxel of the volume; `dx` is the step
 /// between the corners along x.
-template <class T, class Count>
-void compare_voxels(const Block& block, const Block& next, const T* fixed, const T* moving, const Grid& grid,
-                    Count channels, Count dx, Sums& sums) {
-  const LastVector last(channels);
-  const std::int64_t dz = grid.step[0], dy = grid.step[1], whole = (channels - 1) / lanes;
-  alignas(16) float totals[lanes][4] = {};
+template <bool with_gradient, class T, class Count>
+Sums compare_voxels(const Block& block, const Block& next, const T* fixed, const T* moving, const Grid& grid,
+                    Count channels, Count dx) {
+  const std::int64_t dz = grid.step[0], dy = grid.step[1];
+  quad totals[lanes] = {};  // voxel v at [v % 4][v / 4]: what transpose4() takes
   for (int v = 0; v < lanes; ++v) {
     prefetch_channels(fixed + (v + 2 * lanes) * channels, channels);
     const T* ahead = moving + next.cells.offset[v];
@@ -69,76 +72,59 @@ void compare_voxels(const Block& block, const Block& next, const T* fixed, const
     prefetch_channels(ahead + dz + dy, channels + dx);
     if (block.weight[v] == 0.0f) continue;
 
-    const vec fz = splat(block.cells.fraction[0][v]), fy = splat(block.cells.fraction[1][v]),
-              fx = splat(block.cells.fraction[2][v]);
     const T* row[4] = {moving + block.cells.offset[v]};
     row[1] = row[0] + dy, row[2] = row[0] + dz, row[3] = row[2] + dy;
     const T* f = fixed + v * channels;
-    Accumulators total;
-    const auto add = [&](std::int64_t c, ivec keep, auto&& load_at) __attribute__((always_inline)) {
-      vec corner[8];
+    Sums total;
+    for_channels(channels, [&](auto piece, std::int64_t c) __attribute__((always_inline)) {
+      typename decltype(piece)::Vec corner[8];
       for (int i = 0; i < 4; ++i) {
-        corner[2 * i] = load_at(row[i] + c);
-        corner[2 * i + 1] = load_at(row[i] + c + dx);
+        corner[2 * i] = piece.load(row[i] + c);
+        corner[2 * i + 1] = piece.load(row[i] + c + dx);
       }
-      total.add(corner, load_at(f + c), fz, fy, fx, keep);
-    };
-    for (std::int64_t i = 0; i < whole; ++i) add(i * lanes, ~ivec{}, [](const T* p) { return load_channels(p); });
-    add(last.offset(), last.keep(), [&](const T* p) { return last.load(p); });
-    sum4(totals[v], total.squared, total.z, total.y, total.x);
+      add(piece, corner, piece.load(f + c), piece.splat(block.cells.fraction[0][v]),
+          piece.splat(block.cells.fraction[1][v]), piece.splat(block.cells.fraction[2][v]), total);
+    });
+    if (!with_gradient) total.z = total.y = total.x = vec{};
+    totals[v % 4 * (lanes / 4) + v / 4] = sum4(total.squared, total.z, total.y, total.x);
   }
-  for (int v = 0; v < lanes; ++v) {
-    sums.squared[v] = totals[v][0];
-    for (int k = 0; k < 3; ++k) sums.gradient[k][v] = totals[v][1 + k];
-  }
+  vec rows[4];
+  std::memcpy(rows, totals, sizeof(rows));
+  transpose4(rows);
+  return {rows[0], rows[1], rows[2], rows[3]};
 }
 
-template <class T>
-void compare_voxels(const Block& block, const Block& next, const T* fixed, const T* moving, const Grid& grid,
-                    std::int64_t channels, Sums& sums) {
-  const auto run = [&](auto count, auto dx) { compare_voxels(block, next, fixed, moving, grid, count, dx, sums); };
+template <bool with_gradient, class T>
+Sums compare_voxels(const Block& block, const Block& next, const T* fixed, const T* moving, const Grid& grid,
+                    std::int64_t channels) {
+  const auto run = [&](auto count, auto dx) {
+    return compare_voxels<with_gradient>(block, next, fixed, moving, grid, count, dx);
+  };
   if (grid.step[2] == channels) {  // the usual descriptors
     if (channels == 12) return run(Channels<12>{}, Channels<12>{});
     if (channels == 16) return run(Channels<16>{}, Channels<16>{});
     if (channels == 24) return run(Channels<24>{}, Channels<24>{});
   }
-  run(channels, grid.step[2]);
-}
-
-/// Values at `p` + each offset; every offset lies in the volume.
-template <class T>
-vec gather(const T* p, const std::int64_t (&offset)[lanes]) {
-  vec values;
-  for (int v = 0; v < lanes; ++v) values[v] = to_float(p[offset[v]]);
-  return values;
+  return run(channels, grid.step[2]);
 }
 
 /// Any strides: `count` voxels, `fixed_step` elements apart, of a row.
-template <class T>
-void compare_rows(const Block& block, int count, const T* fixed, std::int64_t fixed_step, std::int64_t fixed_channel,
-                  const T* moving, std::int64_t moving_channel, const Grid& grid, std::int64_t channels, Sums& sums) {
+template <bool with_gradient, class T>
+Sums compare_rows(const Block& block, int count, const T* fixed, std::int64_t fixed_step, std::int64_t fixed_channel,
+                  const T* moving, std::int64_t moving_channel, const Grid& grid, std::int64_t channels) {
   const std::int64_t dz = grid.step[0], dy = grid.step[1], dx = grid.step[2];
   const vec fz = load(block.cells.fraction[0]), fy = load(block.cells.fraction[1]), fx = load(block.cells.fraction[2]);
-  const ivec keep = load(block.weight) != 0.0f;
-  Accumulators total;
+  Sums total;
   for (std::int64_t c = 0; c < channels; ++c) {
-    const T* f = fixed + c * fixed_channel;
-    vec values{};
-    if (count == lanes && fixed_step == 1) {
-      values = load_channels(f);
-    } else {
-      for (int v = 0; v < count; ++v) values[v] = to_float(f[v * fixed_step]);
-    }
     const T* p = moving + c * moving_channel;
     const auto at = [&](std::int64_t step) { return gather(p + step, block.cells.offset); };
     const vec corner[8] = {at(0), at(dx), at(dy), at(dy + dx), at(dz), at(dz + dx), at(dz + dy), at(dz + dy + dx)};
-    total.add(corner, values, fz, fy, fx, keep);
+    add(Piece<lanes>{}, corner, load_row(fixed + c * fixed_channel, fixed_step, count), fz, fy, fx, total);
   }
-  const auto kept = [keep](vec v) { return (vec)((ivec)v & keep); };  // 0 * NaN where the gradient of moving is NaN
-  store(sums.squared, total.squared);
-  store(sums.gradient[0], kept(total.z));
-  store(sums.gradient[1], kept(total.y));
-  store(sums.gradient[2], kept(total.x));
+  const ivec keep = load(block.weight) != 0.0f;  // 0 * NaN where a value is NaN
+  const auto kept = [keep](vec v) { return (vec)((ivec)v & keep); };
+  if (!with_gradient) return {kept(total.squared)};
+  return {kept(total.squared), kept(total.z), kept(total.y), kept(total.x)};
 }
 
 /// Where the voxels from (z, y, x) on fall in `moving`, and what they count.
@@ -203,22 +189,24 @@ class Locator {
   const float* weights_ = nullptr;
 };
 
+double sum(const double (&values)[lanes]) {
+  double total = 0;
+  for (int v = 0; v < lanes; ++v) total += values[v];
+  return total;
+}
+
 /// Running sums of a task, lane by lane.
 struct Totals {
   double weight[lanes] = {}, squared[lanes] = {};
-  double row[3][lanes], row_x[3][lanes];  ///< of the gradient along a row, and of it times x
+  double row[3][lanes] = {}, row_x[3][lanes] = {};  ///< of the gradient along a row, and of it times x
 
-  void start_row() {
-    std::memset(row, 0, sizeof(row));
-    std::memset(row_x, 0, sizeof(row_x));
-  }
-  void add(const Block& block, const Sums& sums) {
+  void add(const Block& block, vec squares) {
     for (int v = 0; v < lanes; ++v) {
       weight[v] += double(block.weight[v]);
-      squared[v] += double(block.weight[v]) * double(sums.squared[v]);
+      squared[v] += double(block.weight[v]) * double(squares[v]);
     }
   }
-  void add_to_row(const float (&gradient)[3][lanes], std::int64_t x) {
+  void add_to_row(const vec (&gradient)[3], std::int64_t x) {
     for (int k = 0; k < 3; ++k) {
       for (int v = 0; v < lanes; ++v) {
         row[k][v] += double(gradient[k][v]);
@@ -226,17 +214,27 @@ struct Totals {
       }
     }
   }
+  void end_row(std::int64_t z, std::int64_t y, double (&matrix)[3][4]) {
+    for (int k = 0; k < 3; ++k) {
+      const double g = sum(row[k]);
+      matrix[k][0] += g * double(z);
+      matrix[k][1] += g * double(y);
+      matrix[k][2] += sum(row_x[k]);
+      matrix[k][3] += g;
+    }
+    std::memset(row, 0, sizeof(row));
+    std::memset(row_x, 0, sizeof(row_x));
+  }
 };
 
-double sum(const double (&values)[lanes]) {
-  double total = 0;
-  for (int v = 0; v < lanes; ++v) total += values[v];
-  return total;
-}
+/// A task's rows one after the other, block by block.
+struct Place {
+  std::int64_t z, y, x;
+};
 
-template <class T>
+template <bool with_gradient, class T>
 WarpSsdSums run(const WarpSsd& input, std::int64_t n, std::int64_t z0, std::int64_t y0, const View& gradient,
-                float scale, bool matrix_gradient) {
+                float scale) {
   const View& fixed = input.fixed;
   const View& moving = input.moving;
   const std::int64_t z1 = z0 + warp_ssd_task_planes < fixed.depth() ? z0 + warp_ssd_task_planes : fixed.depth();
@@ -247,50 +245,40 @@ WarpSsdSums run(const WarpSsd& input, std::int64_t n, std::int64_t z0, std::int6
   Locator locator(input, n);
   Totals totals;
   WarpSsdSums result;
-  Block blocks[2];
-  for (std::int64_t z = z0; z < z1; ++z) {
-    for (std::int64_t y = y0; y < y1; ++y) {
-      locator.start_row(z, y);
-      totals.start_row();
-      int current = 0;
-      locator.find(0, blocks[0]);
-      for (std::int64_t x = 0; x < fixed.width(); x += lanes, current ^= 1) {
-        const Block& block = blocks[current];
-        locator.find(x + lanes, blocks[current ^ 1]);
-        const int count = fixed.width() - x < lanes ? int(fixed.width() - x) : lanes;
-        Sums sums;
-        if (!block.any) {
-          std::memset(&sums, 0, sizeof(sums));
-        } else if (channels_last) {
-          compare_voxels(block, blocks[current ^ 1], fixed.at<T>(n, 0, z, y, x), source, locator.grid(),
-                         fixed.channels(), sums);
-        } else {
-          compare_rows(block, count, fixed.at<T>(n, 0, z, y, x), fixed.stride[4], fixed.stride[1], source,
-                       moving.stride[1], locator.grid(), fixed.channels(), sums);
-        }
-        totals.add(block, sums);
-        if (!gradient && !matrix_gradient) continue;
-        for (int k = 0; k < 3; ++k) {
-          for (int v = 0; v < lanes; ++v) sums.gradient[k][v] *= block.cells.slope[k][v] * block.weight[v];
-        }
-        if (matrix_gradient) totals.add_to_row(sums.gradient, x);
-        if (!gradient) continue;
-        for (int k = 0; k < 3; ++k) {
-          float* out = gradient.at<float>(n, k, z, y, x);
-          if (count == lanes && gradient.stride[4] == 1) {
-            for (int v = 0; v < lanes; ++v) out[v] = scale * sums.gradient[k][v];
-          } else {
-            for (int v = 0; v < count; ++v) out[v * gradient.stride[4]] = scale * sums.gradient[k][v];
-          }
-        }
+  Block blocks[2] = {};
+  int current = 0;
+  locator.start_row(z0, y0);
+  locator.find(0, blocks[0]);
+  for (Place here{z0, y0, 0}, next; here.z < z1; here = next, current ^= 1) {
+    next = {here.z, here.y, here.x + lanes};
+    const bool end_of_row = next.x >= fixed.width();
+    if (end_of_row) {
+      next = here.y + 1 < y1 ? Place{here.z, here.y + 1, 0} : Place{here.z + 1, y0, 0};
+      if (next.z < z1) locator.start_row(next.z, next.y);
+    }
+    const Block& block = blocks[current];
+    Block& ahead = blocks[current ^ 1];
+    if (next.z < z1) locator.find(next.x, ahead);
+    Sums sums;
+    if (block.any) {
+      const T* f = fixed.at<T>(n, 0, here.z, here.y, here.x);
+      const int count = at_most(fixed.width() - here.x, lanes);
+      sums = channels_last ? compare_voxels<with_gradient>(block, ahead, f, source, locator.grid(), fixed.channels())
+                           : compare_rows<with_gradient>(block, count, f, fixed.stride[4], fixed.stride[1], source,
+                                                         moving.stride[1], locator.grid(), fixed.channels());
+      totals.add(block, sums.squared);
+    }
+    if (!with_gradient) continue;
+    vec slope[3] = {sums.z, sums.y, sums.x};
+    for (int k = 0; k < 3; ++k) slope[k] *= load(block.cells.slope[k]) * load(block.weight);
+    if (gradient) {
+      for (int k = 0; k < 3; ++k) {
+        store_row(gradient.at<float>(n, k, here.z, here.y, here.x), gradient.stride[4],
+                  at_most(fixed.width() - here.x, lanes), slope[k] * scale);
       }
-      for (int k = 0; k < 3 && matrix_gradient; ++k) {
-        const double g = sum(totals.row[k]);
-        result.matrix[k][0] += g * double(z);
-        result.matrix[k][1] += g * double(y);
-        result.matrix[k][2] += sum(totals.row_x[k]);
-        result.matrix[k][3] += g;
-      }
+    } else {
+      totals.add_to_row(slope, here.x);
+      if (end_of_row) totals.end_row(here.z, here.y, result.matrix);
     }
   }
   result.weight = sum(totals.weight);
@@ -302,11 +290,13 @@ WarpSsdSums run(const WarpSsd& input, std::int64_t n, std::int64_t z0, std::int6
 
 WarpSsdSums warp_ssd_task(const WarpSsd& input, std::int64_t n, std::int64_t z0, std::int64_t y0, const View& gradient,
                           float scale, bool matrix_gradient) {
-  switch (input.fixed.dtype) {
-    case DType::float16: return run<Float16>(input, n, z0, y0, gradient, scale, matrix_gradient);
-    case DType::bfloat16: return run<BFloat16>(input, n, z0, y0, gradient, scale, matrix_gradient);
-    default: return run<float>(input, n, z0, y0, gradient, scale, matrix_gradient);
-  }
+  WarpSsdSums sums;
+  with_type(input.fixed.dtype, [&](auto element) {
+    using T = decltype(element);
+    sums = gradient || matrix_gradient ? run<true, T>(input, n, z0, y0, gradient, scale)
+                                       : run<false, T>(input, n, z0, y0, gradient, scale);
+  });
+  return sums;
 }
 
 void warp_ssd_rescale(const View& gradient, std::int64_t n, std::int64_t z, float factor) {

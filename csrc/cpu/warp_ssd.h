@@ -12,7 +12,7 @@ struct WarpSsdSums {
 };
 
 /// A task is a block of whole rows of one batch item, of a size that depends on nothing else.
-inline constexpr std::int64_t warp_ssd_task_planes = 16, warp_ssd_task_rows = 8;
+inline constexpr std::int64_t warp_ssd_task_planes = 16, warp_ssd_task_rows = 16;
 
 }  // namespace masr
 
