@@ -1,4 +1,5 @@
-// The part of a feature volume that a tile of rows reads: float32, padded in x, a ring of planes that moves along z.
+// The part of a feature volume that a tile of rows reads, as float32: in place, or converted into a ring of planes that
+// moves along z.
 #pragma once
 
 #include "cpu/convert.h"
@@ -17,9 +18,9 @@ static inline void* address(const View& view, std::int64_t n, std::int64_t c, st
   return static_cast<char*>(view.data) + offset * (view.dtype == DType::float32 ? 4 : 2);
 }
 
-/// Rows [y_begin, y_end) of planes z - reach ... z + reach, from which whole vectors may be read. Rows that the features
-/// store so already are read where they are; others are converted once. A padded() row lies between replicated voxels, so
-/// that vectors may begin `x_reach` voxels beyond both ends.
+/// Rows [y_begin, y_end) of planes z - reach ... z + reach, from which whole vectors may be read. Float32 rows of whole
+/// vectors are read where the features have them; all others are converted, once. A padded() row lies between
+/// replicated voxels, so that vectors may begin `x_reach` voxels beyond both ends.
 class RowWindow {
  public:
   RowWindow(const View& features, std::int64_t n, std::int64_t z_reach, std::int64_t x_reach, std::int64_t y_begin,
