@@ -83,25 +83,27 @@ struct Tile {
         y_end(smaller(y_begin + tiles.rows, features.height())) {}
 };
 
-/// Where the six neighbours of the voxels of a row lie: in channel c of voxel x at p[i] + c * pitch + x.
+/// Where the six neighbours of the voxels of a row lie: in channel c of voxel x at p[i] + c * pitch[i / 4] + x.
 struct NeighbourRows {
   const float* p[6];
-  std::int64_t pitch;
+  std::int64_t pitch[2];
 
-  NeighbourRows(const RowWindow& window, const View& features, const Group& group, std::int64_t z, std::int64_t y)
-      : pitch(window.pitch()) {
+  /// `padded` is the row itself from the window's padded().
+  NeighbourRows(const RowWindow& window, const View& features, const Group& group, std::int64_t z, std::int64_t y,
+                const float* padded)
+      : pitch{window.pitch(), window.padded_pitch()} {
     const Reach& d = group.reach;
     p[0] = window.row(clamp_index(z - d.z, features.depth()), y);
     p[1] = window.row(clamp_index(z + d.z, features.depth()), y);
     p[2] = window.row(z, clamp_index(y - d.y, features.height()));
     p[3] = window.row(z, clamp_index(y + d.y, features.height()));
-    p[4] = window.row(z, y) - d.x;
-    p[5] = window.row(z, y) + d.x;
-    for (const float*& row : p) row += group.channel * pitch;
+    p[4] = padded - d.x;
+    p[5] = padded + d.x;
+    for (int i = 0; i < 6; ++i) p[i] += group.channel * pitch[i / 4];
   }
 
   [[gnu::always_inline]] void read(std::int64_t c, std::int64_t x, vec (&f)[6]) const {
-    for (int i = 0; i < 6; ++i) f[i] = load(p[i] + c * pitch + x);
+    for (int i = 0; i < 6; ++i) f[i] = load(p[i] + c * pitch[i / 4] + x);
   }
 
   [[gnu::always_inline]] void distances(std::int64_t channels, std::int64_t x, vec (&distance)[12]) const {
@@ -114,11 +116,12 @@ struct NeighbourRows {
   }
 };
 
-/// Relations from distances, and 1 / V. Always inline, so that neither array passes through memory.
+/// Relations from distances, and 1 / V. Always inline, and a loop instead of for_each_pair, whose body compilers leave
+/// out of line when it is this long: neither array shall pass through memory.
 [[gnu::always_inline]] inline vec relate(const vec (&distance)[12], vec mean, float eps, vec (&relation)[12]) {
   const vec inverse = 1.0f / maximum(splat(eps), mean);  // this order lets a NaN through
   const vec scale = -log2_e * inverse;
-  for_each_pair([&](auto pair) { relation[pair] = exp2_nonpositive(distance[pair] * scale); });
+  for (int pair = 0; pair < 12; ++pair) relation[pair] = exp2_nonpositive(distance[pair] * scale);
   return inverse;
 }
 
@@ -192,12 +195,13 @@ void dns(const View& features, const DnsParameters& parameters, const View& out)
         window.move_to(z);
         for (std::int64_t y = tile.y_begin; y < tile.y_end; ++y) {
           const OutputRow row{tile.n, z, y, y == tile.y_begin, y + 1 == tile.y_end};
+          const float* const padded = window.padded(z, y);
           for (std::int64_t begin = 0; begin < width; begin += segments.width) {
             const std::int64_t end = smaller(begin + segments.width, width);
             for (std::int64_t first = 0; first < groups.count(); first += segments.groups) {
               for (std::int64_t g = first; g < first + segments.groups; ++g) {
                 const Group group = groups[g];
-                const NeighbourRows rows(window, features, group, z, y);
+                const NeighbourRows rows(window, features, group, z, y, padded);
                 for (std::int64_t x = begin; x < end; x += lanes) {
                   vec distance[12], relation[12];
                   rows.distances(group.channels, x, distance);
@@ -224,7 +228,7 @@ void dns_backward(const View& features, const View& gradient, const DnsParameter
     const Tile tile(tiles, features, task);
     RowWindow window(features, tile.n, reach.z, reach.x, larger(tile.y_begin - 2 * reach.y, 0),
                      smaller(tile.y_end + 2 * reach.y, height));
-    const std::int64_t pitch = window.pitch();
+    const std::int64_t pitch = window.padded_pitch();
     GradientWindow sums(out, tile, reach.z, pitch);
     const Scratch gradients(12 * pitch);
     // Along x the gradients of a row are kept, zeros on both sides, and added when the row is done: adding to voxels
@@ -240,6 +244,7 @@ void dns_backward(const View& features, const View& gradient, const DnsParameter
       sums.open(z + reach.z + 1);
       for (std::int64_t y = larger(tile.y_begin - reach.y, 0); y < smaller(tile.y_end + reach.y, height); ++y) {
         float* const centre = sums.row(z, y);
+        const float* const padded = window.padded(z, y);
         for (std::int64_t g = 0; g < groups.count(); ++g) {
           const Group group = groups[g];
           float* const total[4] = {sums.row(clamp_index(z - group.reach.z, depth), y),
@@ -251,7 +256,7 @@ void dns_backward(const View& features, const View& gradient, const DnsParameter
             widen(gradients.data() + k * pitch, address(gradient, tile.n, 12 * g + k, z, y), gradient.dtype, width,
                   gradient.stride[4]);
           }
-          const NeighbourRows rows(window, features, group, z, y);
+          const NeighbourRows rows(window, features, group, z, y, padded);
           for (std::int64_t x = 0; x < width; x += lanes) {
             vec distance[12], relation[12], weight[12];
             rows.distances(group.channels, x, distance);

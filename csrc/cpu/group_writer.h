@@ -8,7 +8,7 @@
 // group_end) of a row: put() for every vector and group, then end_segment(); finish() after the last one.
 #pragma once
 
-#include "cpu/convert.h"
+#include "cpu/pieces.h"
 #include "cpu/row_window.h"
 
 namespace masr::MASR_ISA {
@@ -27,18 +27,8 @@ struct OutputRow {
   bool first, last;
 };
 
-/// Storage types of 16 bits, to tell them apart.
-struct Half {
-  std::uint16_t bits;
-};
-struct BFloat16 {
-  std::uint16_t bits;
-};
-static inline void store_element(float* p, float value) { *p = value; }
-static inline void store_element(Half* p, float value) { p->bits = float_to_half(value); }
-static inline void store_element(BFloat16* p, float value) { p->bits = float_to_bfloat16(value); }
-static inline void store_narrow(std::uint16_t* p, vec v, Half) { store_half(p, v); }
-static inline void store_narrow(std::uint16_t* p, vec v, BFloat16) { store_bfloat16(p, v); }
+static inline void store_narrow(Float16* p, vec v) { store_half(&p->bits, v); }
+static inline void store_narrow(BFloat16* p, vec v) { store_bfloat16(&p->bits, v); }
 
 /// One cache line of results; `target` is aligned to it.
 static inline void store_line(float* target, const float* source, bool streaming) {
@@ -52,8 +42,8 @@ static inline void store_line(float* target, const float* source, bool streaming
 }
 template <class T>
 static inline void store_line(T* target, const float* source, bool streaming) {
-  alignas(64) std::uint16_t line[2 * line_floats];
-  for (int i = 0; i < 2 * line_floats; i += lanes) store_narrow(line + i, load(source + i), T{});
+  alignas(64) T line[2 * line_floats];
+  for (int i = 0; i < 2 * line_floats; i += lanes) store_narrow(line + i, load(source + i));
   store_line(reinterpret_cast<float*>(target), reinterpret_cast<const float*>(line), streaming);
 }
 
@@ -121,12 +111,12 @@ class Drain {
       copy_line(carry_ + phase, source_);
       store_line(target_ - phase, carry_, streaming_);
     } else {
-      for (std::int64_t i = 0; i < head; ++i) store_element(target_ + i, source_[i]);
+      for (std::int64_t i = 0; i < head; ++i) assign(target_[i], source_[i]);
     }
     if (joined_after_) {
       copy_line(carry_, source_ + tail);
     } else {
-      for (std::int64_t i = tail; i < length_; ++i) store_element(target_ + i, source_[i]);
+      for (std::int64_t i = tail; i < length_; ++i) assign(target_[i], source_[i]);
     }
   }
 
@@ -277,7 +267,7 @@ static inline void with_writer(const View& out, F&& f) {
   } else if (out.dtype == DType::float32) {
     with_direct_writer<float>(out, f);
   } else if (out.dtype == DType::float16) {
-    with_direct_writer<Half>(out, f);
+    with_direct_writer<Float16>(out, f);
   } else {
     with_direct_writer<BFloat16>(out, f);
   }

@@ -1,4 +1,5 @@
-// The part of a feature volume that a tile of rows reads: float32, padded in x, a ring of planes that moves along z.
+// The part of a feature volume that a tile of rows reads, as float32: in place, or converted into a ring of planes that
+// moves along z.
 #pragma once
 
 #include "cpu/convert.h"
@@ -17,8 +18,9 @@ static inline void* address(const View& view, std::int64_t n, std::int64_t c, st
   return static_cast<char*>(view.data) + offset * (view.dtype == DType::float32 ? 4 : 2);
 }
 
-/// Rows [y_begin, y_end) of planes z - reach ... z + reach. Each row is converted once, whatever the storage, and lies
-/// between replicated voxels, so that a kernel may read whole vectors `x_reach` voxels beyond both ends.
+/// Rows [y_begin, y_end) of planes z - reach ... z + reach, from which whole vectors may be read. Float32 rows of whole
+/// vectors are read where the features have them; all others are converted, once. A padded() row lies between
+/// replicated voxels, so that vectors may begin `x_reach` voxels beyond both ends.
 class RowWindow {
  public:
   RowWindow(const View& features, std::int64_t n, std::int64_t z_reach, std::int64_t x_reach, std::int64_t y_begin,
@@ -26,7 +28,8 @@ class RowWindow {
       : features_(features), n_(n), z_reach_(z_reach), y_begin_(y_begin), rows_(y_end - y_begin),
         planes_(smaller(2 * z_reach + 1, features.depth())), left_(whole_lines(x_reach)),
         padded_(left_ + whole_lines(features.width()) + whole_lines(x_reach)), pitch_(row_pitch(padded_)),
-        scratch_(planes_ * rows_ * features.channels() * pitch_) {}
+        direct_(features.dtype == DType::float32 && features.planar() && features.width() % lanes == 0),
+        scratch_((direct_ ? 1 : planes_ * rows_) * features.channels() * pitch_) {}
 
   static std::int64_t floats(const View& features, std::int64_t z_reach, std::int64_t x_reach, std::int64_t rows) {
     const std::int64_t pitch = row_pitch(whole_lines(features.width()) + 2 * whole_lines(x_reach));
@@ -35,31 +38,47 @@ class RowWindow {
 
   /// Reads the planes that are still missing around plane z; z must not fall from call to call.
   void move_to(std::int64_t z) {
+    if (direct_) return;
     next_plane_ = larger(next_plane_, z - z_reach_);
     for (const std::int64_t end = smaller(z + z_reach_ + 1, features_.depth()); next_plane_ < end; ++next_plane_) {
       for (std::int64_t y = y_begin_; y < y_begin_ + rows_; ++y) {
-        for (std::int64_t c = 0; c < features_.channels(); ++c) read(next_plane_, y, c);
+        read(next_plane_, y, converted(next_plane_, y));
       }
     }
   }
 
   /// Voxel 0 of channel 0 in a row of the window; that of channel c lies c * pitch() floats on.
   const float* row(std::int64_t z, std::int64_t y) const {
-    return scratch_.data() + (z % planes_ * rows_ + (y - y_begin_)) * features_.channels() * pitch_ + left_;
+    return direct_ ? features_.at<float>(n_, 0, z, y, 0) : converted(z, y);
   }
-  std::int64_t pitch() const { return pitch_; }
+  std::int64_t pitch() const { return direct_ ? features_.stride[1] : pitch_; }
+
+  /// The same between replicated voxels, with padded_pitch(). Valid until the next call.
+  const float* padded(std::int64_t z, std::int64_t y) const {
+    if (!direct_) return converted(z, y);
+    read(z, y, scratch_.data() + left_);
+    return scratch_.data() + left_;
+  }
+  std::int64_t padded_pitch() const { return pitch_; }
 
  private:
-  void read(std::int64_t z, std::int64_t y, std::int64_t c) {
+  float* converted(std::int64_t z, std::int64_t y) const {
+    return scratch_.data() + (z % planes_ * rows_ + (y - y_begin_)) * features_.channels() * pitch_ + left_;
+  }
+
+  [[gnu::noinline]] void read(std::int64_t z, std::int64_t y, float* p) const {
     const std::int64_t width = features_.width();
-    float* p = const_cast<float*>(row(z, y)) + c * pitch_;
-    widen(p, address(features_, n_, c, z, y), features_.dtype, width, features_.stride[4]);
-    for (std::int64_t x = -left_; x < 0; ++x) p[x] = p[0];
-    for (std::int64_t x = width; x < padded_ - left_; ++x) p[x] = p[width - 1];
+    for (std::int64_t c = 0; c < features_.channels(); ++c, p += pitch_) {
+      widen(p, address(features_, n_, c, z, y), features_.dtype, width, features_.stride[4]);
+      const float first = p[0], last = p[width - 1];
+      for (std::int64_t x = -left_; x < 0; ++x) p[x] = first;
+      for (std::int64_t x = width; x < padded_ - left_; ++x) p[x] = last;
+    }
   }
 
   const View& features_;
   const std::int64_t n_, z_reach_, y_begin_, rows_, planes_, left_, padded_, pitch_;
+  const bool direct_;
   std::int64_t next_plane_ = 0;
   Scratch scratch_;
 };

@@ -56,6 +56,12 @@ def test_several_tiles_along_every_axis():
     assert_matches(volume(1, (5, 40, 30)), (1, 12))
 
 
+def test_features_read_in_place(instruction_set):
+    # rows of whole vectors: contiguous, and as part of a larger volume
+    assert_matches(volume(2, (35, 40, 48), batch=2))
+    assert_matches(volume(5, (9, 20, 37), batch=3)[::2, 1::2, 2:, ::3, 3:35], (1, 3))
+
+
 @pytest.mark.parametrize("width", range(1, 40))
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_width_and_alignment_of_an_output(width, layout):
