@@ -15,12 +15,12 @@ from pymasr.errors import InputError
 def require_writable(directory: str | os.PathLike) -> None:
     """Raise InputError unless files can be written to `directory`, or it can be made. Leaves nothing behind."""
     directory = pathlib.Path(directory)
-    existing = directory
-    while not (existing.exists() or existing.is_symlink()):
-        existing = existing.parent
-    if not existing.is_dir():
-        raise InputError(f"output directory {directory}: cannot be made, {existing} is not a directory")
     try:
+        existing = directory
+        while not (existing.exists() or existing.is_symlink()):
+            existing = existing.parent
+        if not existing.is_dir():
+            raise InputError(f"output directory {directory}: cannot be made, {existing} is not a directory")
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:

@@ -52,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
                           help="how long to search (default: %(default)s)")
     register.add_argument("--fixed-mask", metavar="FILE", help="compare only where this image is not zero")
     register.add_argument("--moving-mask", metavar="FILE", help="the same for the moving image")
-    register.add_argument("--threads", metavar="N", type=_positive, help="threads to compute with (default: all cores)")
+    register.add_argument("--threads", metavar="N", type=_positive,
+                          help="threads to compute with (default: as many as torch takes)")
     register.add_argument("--seed", metavar="N", type=int, help="seed of what is drawn by chance")
     loudness = register.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="count", default=0,
@@ -74,8 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     debug = getattr(chosen, "verbose", 0) >= 2 or os.environ.get("PYMASR_DEBUG", "") not in ("", "0")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path that the terminal cannot show is no failure
     try:
         chosen.run(chosen)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except KeyboardInterrupt:
         print("pymasr: interrupted, nothing was written", file=sys.stderr)
         return INTERRUPTED
@@ -172,16 +179,11 @@ def _progress_bar(shown: bool) -> Iterator[Callable[[Any], None] | None]:
 
 
 def _print_result(result: Registration, files: Sequence[os.PathLike], *, stages: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     report = result.report
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column()
+    rows: list[tuple[str, str]] = []
 
     def row(name: str, value: str) -> None:
-        table.add_row(name, value)
+        rows.append((name, value))
 
     row("similarity", f"{_text(report['similarity_before'])} before, {_text(report['similarity_after'])} after")
     row("folded", f"{100 * report['folded']:.3g} % of voxels, std of log Jacobian "
@@ -194,7 +196,9 @@ def _print_result(result: Registration, files: Sequence[os.PathLike], *, stages:
         row("warning", warning)
     for file in files:
         row("wrote", os.fspath(file))
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:{width}s}  {value}")
 
 
 def _text(value: float | None) -> str:

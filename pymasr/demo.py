@@ -118,11 +118,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pymasr.demo", description=__doc__.split("\n\n")[0].split(": ")[1])
     parser.add_argument("-o", "--output", metavar="DIR", default="demo", help="where to write (default: %(default)s)")
     parser.add_argument("--features", choices=("mind", "dns"), default="mind", help="descriptor (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the pair (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the pair, 0 or more (default: %(default)s)")
     chosen = parser.parse_args(arguments)
 
+    if chosen.seed < 0:
+        parser.error(f"argument --seed: must be a whole number from 0 up, got {chosen.seed}")
+
     from pymasr import register
+    from pymasr._output import require_writable
+    from pymasr.errors import InputError
     from pymasr.evaluation import target_registration_error
+
+    try:
+        require_writable(chosen.output)
+    except InputError as error:
+        parser.error(str(error))
 
     started = time.perf_counter()
     print("making a pair: one anatomy, two contrasts, a known deformation ...", flush=True)

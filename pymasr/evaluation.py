@@ -35,8 +35,9 @@ def foreground(array: torch.Tensor, bins: int = 256) -> torch.Tensor:
     """
     values = array.detach().cpu().numpy()
     low, high = np.quantile(values.ravel()[:: max(1, values.size // 1_000_000)], (0.001, 0.999))
-    if low == high:
-        return array > low
+    if low == high:  # but for fewer than a thousandth, on one side or the other
+        above = array > low
+        return above if above.any() else array >= low
     counts, edges = np.histogram(np.clip(values, low, high), bins)
     middles = (edges[1:] + edges[:-1]) / 2
     below = counts.cumsum()[:-1]

@@ -9,6 +9,7 @@ import contextlib
 import math
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from pymasr import _nifti
 from pymasr.errors import InputError
 from pymasr.geometry import Geometry
 
 #: Relative mismatch of two grids, in voxels of the first, below which they are the same: headers store rounded numbers.
 GRID_TOLERANCE = 1e-2
+#: Most that the products of a direction's columns may stray from those of an orthonormal one.
+ORTHONORMAL_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def as_image(source: Any, geometry: Geometry | None = None, *, name: str = "imag
         The volume as float32. Every voxel is finite, not all are equal, and no axis has a single voxel.
 
     Raises:
-        InputError: missing or unreadable file, not 3-D, not scalar, NaN or infinity, constant.
+        InputError: missing or unreadable file, not 3-D, not scalar, NaN or infinity, constant, a grid that
+            is none.
     """
     image = _load(source, geometry, name)
     _require_content(image, _label(name, image.path))
@@ -71,12 +76,15 @@ def as_mask(source: Any, image: Image, *, name: str = "mask") -> Image:
     A mask on another grid is brought to the image's by nearest neighbour, 0 outside; an array is taken to be on it.
 
     Raises:
-        InputError: also where no voxel of the image is in the mask.
+        InputError: also where the mask holds NaN, or no voxel of the image is in it.
     """
     from pymasr.resampling import resample
 
     mask = _load(source, image.geometry if isinstance(source, (np.ndarray, torch.Tensor)) else None, name)
     label = _label(name, mask.path)
+    if mask.array.isnan().any():
+        raise InputError(f"{label}: {int(mask.array.isnan().sum())} of {mask.array.numel()} voxels are NaN; "
+                         f"replace them first")
     mask = Image((mask.array != 0).float(), mask.geometry, mask.path)
     if not mask.array.any():
         raise InputError(f"{label}: is empty, every voxel is zero")
@@ -113,11 +121,18 @@ def _label(name: str, path: str | None) -> str:
 
 
 def _load(source: Any, geometry: Geometry | None, name: str) -> Image:
+    image = _volume(source, geometry, name)
+    _require_grid(image.geometry, _label(name, image.path))
+    return image
+
+
+def _volume(source: Any, geometry: Geometry | None, name: str) -> Image:
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return _from_array(source, geometry, name)
     if geometry is not None:
         raise InputError(f"{name}: geometry is for arrays only, {type(source).__name__} has its own")
     if isinstance(source, Image):
+        _require_volume(source.array.shape[::-1], 1, _label(name, source.path))
         return Image(source.array.detach().to("cpu", torch.float32), source.geometry, source.path)
     if isinstance(source, (str, os.PathLike)):
         return _from_path(pathlib.Path(source), name)
@@ -174,7 +189,7 @@ def _from_path(path: pathlib.Path, name: str) -> Image:
     import SimpleITK as sitk
 
     label = _label(name, str(path))
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{label}: no such file or directory")
     if not os.access(path, os.R_OK):
         raise InputError(f"{label}: cannot be read, permission denied")
@@ -188,9 +203,12 @@ def _from_path(path: pathlib.Path, name: str) -> Image:
             # before the voxels are read: SimpleITK would turn colours into grey levels without a word
             _require_volume(reader.GetSize(), reader.GetNumberOfComponents(), label)
             _require_real(sitk.GetPixelIDValueAsString(reader.GetPixelID()), label)
+            defect = _nifti.defect(path)
+            if defect:
+                raise InputError(f"{label}: {defect}")
             reader.SetOutputPixelType(sitk.sitkFloat32)
             return _from_sitk(reader.Execute(), name, str(path))
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             raise InputError(f"{label}: cannot be read, {_reason(error)}") from error
 
 
@@ -230,6 +248,8 @@ def _require_even_slices(reader: Any, count: int, image: Any, label: str) -> Non
         return
     points = np.array([[float(v) for v in reader.GetMetaData(i, position).split("\\")] for i in range(count)])
     steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    if not steps.any():
+        raise InputError(f"{label}: all {count} slices lie at one place, they are no volume")
     if np.abs(steps - np.median(steps)).max() > 0.1 * np.median(steps):
         raise InputError(f"{label}: slices are missing or unevenly spaced, {steps.min():.4g} to {steps.max():.4g} mm "
                          f"between neighbours")
@@ -248,14 +268,15 @@ def _quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: OSError | RuntimeError) -> str:
     """The sentence inside one of SimpleITK's many-line messages."""
-    text = str(error)
+    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     if "Unable to determine ImageIO" in text:
         return "it is in no image format that SimpleITK knows"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     reason = next((line for line in reversed(lines) if "ERROR:" in line), lines[-1] if lines else "unknown error")
-    return reason.rpartition("ERROR:")[2].strip().rstrip(".!")
+    reason = re.sub(r"\w+\(0x[0-9a-fA-F]+\):", "", reason.rpartition("ERROR:")[2])  # the object that complains
+    return reason.strip().rstrip(".!:")
 
 
 def _require_volume(size: tuple[int, ...], components: int, label: str) -> None:
@@ -268,6 +289,17 @@ def _require_volume(size: tuple[int, ...], components: int, label: str) -> None:
         raise InputError(f"{label}: must have one value per voxel, got {components}")
     if min(size) < 2:
         raise InputError(f"{label}: must have at least 2 voxels along every axis, got {shape}")
+
+
+def _require_grid(geometry: Geometry, label: str) -> None:
+    if not (np.isfinite(geometry.spacing).all() and np.min(geometry.spacing) > 0):
+        raise InputError(f"{label}: spacing must be positive, got {tuple(map(float, geometry.spacing))}")
+    if not np.isfinite(geometry.origin).all():
+        raise InputError(f"{label}: origin must be finite, got {tuple(map(float, geometry.origin))}")
+    direction = np.reshape(geometry.direction, (3, 3))
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=ORTHONORMAL_TOLERANCE):  # not for NaN either
+        raise InputError(f"{label}: direction must have columns of length 1 at right angles, got "
+                         f"{tuple(direction.ravel().tolist())}")
 
 
 def _require_real(pixel_type: str, label: str) -> None:

@@ -148,7 +148,7 @@ def test_bad_image_in_a_process_of_its_own(pair, tmp_path, kind):
 def test_unwritable_output_is_found_before_anything_is_read(pair, tmp_path, capsys):
     (tmp_path / "file").touch()
     pathlib.Path(pair[0]).unlink()
-    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+    for output in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
         assert cli.main(["register", *pair, "-o", str(output)]) == cli.WRONG_USE
         text = capsys.readouterr().err
         assert_one_sentence(text)
@@ -215,6 +215,23 @@ def test_interrupt_leaves_nothing(pair, tmp_path):
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "pymasr: interrupted, nothing was written\n")
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_path_that_the_terminal_cannot_show(pair, tmp_path):
+    done = subprocess.run(command("known_solution", "register", *pair, "-o", tmp_path / "ü b"),
+                          env=environment(PYTHONIOENCODING="ascii"), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xfc b" in done.stdout
+    assert (tmp_path / "ü b" / "report.json").exists()
+
+
+def test_a_reader_that_has_seen_enough():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "pymasr.cli", "info"], env=environment(), stdout=write,
+                          stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (cli.FAILED, "")
 
 
 def test_progress_bar_on_a_terminal_only(pair, tmp_path):

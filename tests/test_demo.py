@@ -35,3 +35,14 @@ def test_save(pair, tmp_path):
     assert np.allclose(again.GetDirection(), pair.moving.GetDirection(), atol=1e-6)
     assert np.allclose(again.GetOrigin(), pair.moving.GetOrigin(), atol=1e-4)
     assert sitk.ReadImage(str(tmp_path / "true_displacement.nii.gz")).GetNumberOfComponentsPerPixel() == 3
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["-o", "file"], "file is not a directory"), (["--seed", "-1"], "--seed: must be a whole number from 0 up")])
+def test_wrong_use_ends_in_one_sentence(tmp_path, monkeypatch, capsys, arguments, message):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        demo.main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err

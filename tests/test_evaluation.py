@@ -75,3 +75,9 @@ def test_foreground_of_two_values():
     array = torch.zeros(30, 30, 30)
     array[3, 4, 5] = 1
     assert foreground(array).sum() == 1
+
+
+def test_foreground_of_all_but_a_few_voxels():
+    array = torch.ones(30, 30, 30)
+    array[3, 4, 5] = 0
+    assert foreground(array).sum() == array.numel() - 1

@@ -106,6 +106,12 @@ def test_dicom_with_a_missing_slice(tmp_path):
         as_image(tmp_path / "series")
 
 
+def test_dicom_slices_all_at_one_place(tmp_path):
+    write_series(tmp_path / "series", thickness=0)
+    with pytest.raises(InputError, match="one place"):
+        as_image(tmp_path / "series")
+
+
 def bad(array):
     return sitk.GetImageFromArray(np.asarray(array))
 
@@ -130,6 +136,7 @@ def with_values(*values):
     (with_values(np.inf), "1 of 210 voxels are NaN or infinite"),
     (np.full((4, 5, 6), 1e60), "120 of 120 voxels are NaN or infinite"),
     (np.full((4, 5, 6), 7), "constant, every voxel is 7"),
+    (Image(torch.rand(1, 5, 6), Geometry((1, 5, 6))), "at least 2 voxels along every axis, got 6 x 5 x 1"),
     (17, "must be a path.*got int"),
     (None, "must be a path.*got NoneType"),
 ])
@@ -137,6 +144,71 @@ def with_values(*values):
 def test_unusable(source, message):
     with pytest.raises(InputError, match=f"^fixed image: .*{message}"):
         as_image(source, name="fixed image")
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_nifti_that_is_not_finite(tmp_path, suffix, dtype, value):
+    """ITK would read it as 0."""
+    array = volume().astype(dtype)
+    array[1, 2, 3] = array[4, 5, 6] = value
+    path = tmp_path / f"image.{suffix}"
+    sitk.WriteImage(to_sitk(array, OBLIQUE), str(path))
+    assert np.isfinite(sitk.GetArrayFromImage(sitk.ReadImage(str(path)))).all()
+    with pytest.raises(InputError, match=r"2 of 210 voxels are NaN or infinite"):
+        as_image(path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float64])
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+@pytest.mark.parametrize("missing", [1, 700, 10 ** 9])
+def test_nifti_that_is_cut_short(tmp_path, suffix, dtype, missing):
+    """ITK would read what is missing as 0."""
+    path = tmp_path / f"image.{suffix}"
+    array = np.random.default_rng(0).integers(0, 200, (20, 21, 22)).astype(dtype)
+    sitk.WriteImage(to_sitk(array, Geometry(array.shape)), str(path))
+    np.testing.assert_array_equal(as_image(path).array.numpy(), array)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:max(400, len(whole) - missing - 30 * suffix.endswith("gz"))])  # its end holds no voxels
+    with pytest.raises(InputError, match="cut short"):
+        as_image(path)
+
+
+def test_nifti_of_the_other_byte_order(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    array = volume()
+    path = tmp_path / "big.nii"
+    nibabel.save(nibabel.Nifti1Image(array.T, np.diag([-1, -1, 1, 1]), nibabel.Nifti1Header(endianness=">")), path)
+    assert_same(as_image(path), array, Geometry(array.shape))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="cut short, 839 of 840 bytes"):
+        as_image(path)
+
+
+def test_what_complains_below_has_no_address_in_the_sentence(tmp_path):
+    (tmp_path / "text.mha").write_text("ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_FLOAT\n"
+                                       "ElementDataFile = absent.raw\n")
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        as_image(tmp_path / "text.mha")
+    assert "0x" not in str(caught.value)
+
+
+def test_a_path_too_long_is_no_file():
+    with pytest.raises(InputError, match="no such file"):
+        as_image("x" * 5000)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"spacing": (0.0, 1.0, 1.0)}, "spacing must be positive"), ({"spacing": (-1.0, 1.0, 1.0)}, "spacing must be"),
+    ({"spacing": (np.nan, 1.0, 1.0)}, "spacing must be"), ({"origin": (0.0, np.nan, 0.0)}, "origin must be finite"),
+    ({"direction": (1.0, 0.5, 0, 0, 1, 0, 0, 0, 1)}, "at right angles"), ({"direction": (0.0,) * 9}, "length 1"),
+    ({"direction": (np.nan, *(0.0,) * 8)}, "length 1")])
+def test_a_grid_that_is_none(change, message):
+    geometry = Geometry((5, 6, 7), **change)
+    for source, argument in ((volume(), geometry), (Image(torch.from_numpy(volume()), geometry), None)):
+        with pytest.raises(InputError, match=message):
+            as_image(source, argument)
 
 
 def test_unusable_files(tmp_path):
@@ -186,6 +258,8 @@ def test_mask():
     assert_same(as_mask(to_sitk(inside[2:], upper), image), expected, OBLIQUE)
     with pytest.raises(InputError, match="empty"):
         as_mask(inside * 0, image, name="fixed mask")
+    with pytest.raises(InputError, match="fixed mask: 1 of 210 voxels are NaN"):
+        as_mask(with_values(np.nan), image, name="fixed mask")
     far = Geometry((5, 6, 7), OBLIQUE.spacing, (1e4, 0.0, 0.0))
     with pytest.raises(InputError, match="outside its image"):
         as_mask(to_sitk(inside, far), image, name="fixed mask")

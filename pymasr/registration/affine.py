@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -58,6 +59,9 @@ class Judge:
 
     def __init__(self, pair: Pair, start: np.ndarray):
         self.pair = pair
+        # the points of a large fixed image may miss a small moving one altogether
+        small = _volume(pair.moving.geometry) / np.linalg.det(start[:3, :3]) < _volume(pair.fixed.geometry) / 64
+        self._share = self._share_from_moving if small else self._share_from_fixed
         self.share_at_start = self._share(start)
         self.similarity_at_start = pair.value(start)
 
@@ -65,11 +69,20 @@ class Judge:
         """Similarity over the overlap of the start, or over that of `transform` if it is larger."""
         share = self._share(transform)
         whole = max(share, self.share_at_start)
+        if share == 0:
+            return np.inf
         lost = (whole - share) / whole
-        return similarity * (1 - lost) + lost * (self.similarity_at_start * (1 - lost) + lost) if share > 0 else np.inf
+        return similarity * (1 - lost) + lost * (self.similarity_at_start * (1 - lost) + lost)
 
-    def _share(self, transform: np.ndarray) -> float:
+    def _share_from_fixed(self, transform: np.ndarray) -> float:
+        """Share of the fixed image that lies in the moving one."""
         return grids.share_within(self.pair.fixed.geometry, self.pair.moving.geometry, transform)
+
+    def _share_from_moving(self, transform: np.ndarray) -> float:
+        """The same, from points in the moving image."""
+        fixed, moving = self.pair.fixed.geometry, self.pair.moving.geometry
+        inverse = np.linalg.inv(transform)
+        return grids.share_within(moving, fixed, inverse) * np.linalg.det(inverse) * _volume(moving) / _volume(fixed)
 
 
 def affine_level(pair: Pair, parameters: Parameters, values: np.ndarray, weight: float, rate: float, final: float,
@@ -102,3 +115,8 @@ def affine_level(pair: Pair, parameters: Parameters, values: np.ndarray, weight:
         report(iteration, similarity, weight * strain)
         optimiser.step(torch.from_numpy(parameters.gradient(pair, to_matrix) + weight * to_values))
     return best
+
+
+def _volume(geometry: Geometry) -> float:
+    """Of the space that the voxels fill, mm^3."""
+    return math.prod(geometry.shape) * math.prod(geometry.spacing)

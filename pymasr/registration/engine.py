@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -128,8 +129,8 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         progress: called with a :class:`Progress` at every iteration; what it raises passes through.
 
     Raises:
-        InputError: the images have no contrast, don't overlap in space, a mask is empty, `initial` isn't an invertible
-            4 x 4 affine matrix.
+        InputError: the images have no contrast or don't overlap in space, a mask is empty, nothing in the fixed mask
+            lies in the moving one, `initial` isn't an invertible 4 x 4 affine matrix.
     """
     log = _Log(progress)
     with log.stage("preparation"):
@@ -177,6 +178,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         else:
             displacement = torch.zeros((3, *fixed.geometry.shape))
         before, after = finest.value(start), finest.value(transform, dense)
+        _require_comparison(after)
     if not after < before:
         log.warnings.append("The images don't match better than before; check their orientation and contrast.")
     return Solution(transform, displacement, before, after, log.history, log.stages, log.warnings)
@@ -186,6 +188,7 @@ def _affine(pairs: _Pairs, start: np.ndarray, settings: Settings, log: _Log) -> 
     parameters = Parameters(pairs.fixed.geometry, start)
     values = np.zeros((3, 4))
     levels = pairs.usable(settings.affine_levels, settings.min_size)
+    _require_comparison(pairs[levels[0].factor].value(start))
     for number, level in enumerate(levels, 1):
         values = affine_level(pairs[level.factor], parameters, values, settings.strain_weight,
                               settings.affine_learning_rate, settings.final_rate, level.iterations,
@@ -200,6 +203,7 @@ def _deform(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log)
     for number, level in enumerate(levels, 1):
         pair = pairs[level.factor]
         if spline is None:
+            _require_comparison(pair.value(transform))
             spline = Spline.zero(pair.fixed.geometry, level.spacing)
         spline = deformable_level(pair, transform, spline.refitted(pair.fixed.geometry, level.spacing), weight,
                                   settings.learning_rate, settings.final_rate, level.iterations,
@@ -209,7 +213,10 @@ def _deform(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log)
 
 def _initial(fixed: Geometry, moving: Geometry, initial, min_overlap: float, warnings: list[str]) -> np.ndarray:
     """The 4 x 4 LPS transform to start from."""
-    transform = np.eye(4) if initial is None else np.array(initial, dtype=np.float64)
+    try:
+        transform = np.eye(4) if initial is None else np.array(initial, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"initial must be a 4 x 4 matrix, got {type(initial).__name__}") from error
     if transform.shape != (4, 4) or not np.isfinite(transform).all() or not np.allclose(transform[3], [0, 0, 0, 1]):
         raise InputError(f"initial must be a finite 4 x 4 matrix with last row 0 0 0 1, got {transform.tolist()}")
     if not np.linalg.det(transform[:3, :3]) > 1e-6:
@@ -232,6 +239,12 @@ def _extent(geometry: Geometry, transform: np.ndarray | None = None) -> str:
     corners = grids.edges(geometry) @ transform[:3, :3].T + transform[:3, 3]
     return ", ".join(f"{axis} {low:.0f} to {high:.0f}" for axis, low, high in
                      zip("xyz", corners.min(0), corners.max(0), strict=True))
+
+
+def _require_comparison(similarity: float) -> None:
+    if not math.isfinite(similarity):
+        raise InputError("no voxel of the fixed image (of its mask) lies in the moving image (in its mask), there is "
+                         "nothing to compare")
 
 
 def _mask(mask, grid: Geometry, name: str) -> torch.Tensor:

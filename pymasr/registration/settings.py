@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+
 from pymasr.errors import InputError
 from pymasr.features import IntensityDNS, Mind
 
@@ -101,9 +103,14 @@ class Settings:
     """Where the kernels run: "auto", "cpu" or "cuda"."""
 
     def __post_init__(self):
+        for field in fields(self):  # reports are JSON, which knows nothing of NumPy
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         _require(self.features in FEATURES, "features", f"one of {', '.join(FEATURES)}", self.features)
         _require(self.preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}", self.preset)
         _require(self.device in DEVICES, "device", f"one of {', '.join(DEVICES)}", self.device)
+        for name in ("dns_dilations", "affine_levels", "levels"):
+            _require(isinstance(getattr(self, name), tuple), name, "a tuple", getattr(self, name))
+        _require(isinstance(self.affine, bool), "affine", "True or False", self.affine)
         for name in ("mind_radius", "mind_dilation", "max_voxels", "min_size"):
             _require(_whole(getattr(self, name), 1), name, "a whole number of at least 1", getattr(self, name))
         _require(_whole(self.seed, 0), "seed", "a whole number of at least 0", self.seed)
@@ -118,8 +125,8 @@ class Settings:
                      getattr(self, name))
         for name in ("fixed_window", "moving_window"):
             window = getattr(self, name)
-            _require(window is None or (len(window) == 2 and all(map(_number, window)) and window[0] < window[1]), name,
-                     "two rising numbers (low, high)", window)
+            _require(window is None or (isinstance(window, tuple) and len(window) == 2 and all(map(_number, window))
+                                        and window[0] < window[1]), name, "two rising numbers (low, high)", window)
         for name, kind in (("affine_levels", AffineLevel), ("levels", DeformableLevel)):
             for level in getattr(self, name):
                 _require(isinstance(level, kind), name, f"a tuple of {kind.__name__}", level)
@@ -167,6 +174,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 def _require(holds: bool, name: str, expected: str, got: Any) -> None:
     if not holds:
         raise InputError(f"settings: {name} must be {expected}, got {got!r}")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, arrays and lists as tuples."""
+    value = value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _whole(value: Any, least: int) -> bool:

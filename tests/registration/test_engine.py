@@ -7,8 +7,9 @@ import phantom
 import pytest
 import torch
 
+from pymasr.errors import InputError
 from pymasr.geometry import Geometry
-from pymasr.registration import AffineLevel, DeformableLevel, Settings, register_images
+from pymasr.registration import AffineLevel, DeformableLevel, Settings, grids, register_images
 
 QUICK = Settings.from_preset(affine_levels=(AffineLevel(4, 30), AffineLevel(2, 30), AffineLevel(1, 20)),
                              levels=(DeformableLevel(2, 4, 30), DeformableLevel(1, 4, 20)), min_size=6)
@@ -139,6 +140,28 @@ def test_thin_and_tiny_volumes_work(shape):
     assert np.isfinite(solution.affine).all() and solution.similarity_after <= solution.similarity_before
 
 
+def test_a_small_moving_image_within_a_large_one_is_found():
+    """Smaller than the gaps between the points at which overlap is measured in the fixed image."""
+    fixed = phantom.grid((64, 64, 64), (6.0, 6.0, 6.0))
+    moving = phantom.grid((10, 10, 10), (2.5, 2.5, 2.5))
+    assert not grids.share_within(fixed, moving, np.eye(4))
+    truth = phantom.affine(phantom.about_centre(shift=(3.0, -2.0, 2.0)))
+    settings = dataclasses.replace(AFFINE_ONLY, affine_levels=(AffineLevel(1, 60),))
+    solution = register_images(*phantom.pair(fixed, moving, truth), settings)
+    found = (solution.affine @ [*phantom.CENTRE, 1])[:3]
+    assert np.linalg.norm(found - phantom.CENTRE - (3.0, -2.0, 2.0)) < 1
+
+
+def test_masks_that_share_nothing_are_refused():
+    images = phantom.pair(CUBE, CUBE, phantom.bend)
+    masks = [torch.zeros(CUBE.shape) for _ in range(2)]
+    masks[0][:, :, :16] = 1
+    masks[1][:, :, -16:] = 1
+    for settings in (QUICK, dataclasses.replace(QUICK, affine=False), AFFINE_ONLY):
+        with pytest.raises(InputError, match="nothing to compare"):
+            register_images(*images, settings, fixed_mask=_image(masks[0]), moving_mask=_image(masks[1]))
+
+
 def _image(array, geometry=CUBE):
     return phantom.Image(array, geometry)
 
@@ -152,6 +175,7 @@ def _image(array, geometry=CUBE):
     (lambda f, m: {"moving_mask": _image(torch.ones(CUBE.shape), phantom.grid(CUBE.shape, shift=(300, 0, 0)))},
      "the moving mask is empty where its image lies"),
     (lambda f, m: {"initial": np.eye(3)}, "initial must be a finite 4 x 4 matrix"),
+    (lambda f, m: {"initial": "identity"}, "initial must be a 4 x 4 matrix, got str"),
     (lambda f, m: {"initial": np.diag([1.0, 1, 0, 1])}, "initial must be invertible"),
 ])
 def test_input_that_cannot_be_registered_is_refused_in_one_sentence(change, message):

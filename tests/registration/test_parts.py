@@ -1,6 +1,7 @@
 """The pieces of the engine: working grids, pyramids, gradients, splines between levels, settings."""
 
 import dataclasses
+import json
 
 import numpy as np
 import phantom
@@ -143,10 +144,18 @@ def test_a_dense_field_is_mapped():
     {"mind_dilation": 1.5}, {"dns_dilations": ()}, {"dns_noise": 0}, {"regularisation": -1.0},
     {"learning_rate": float("nan")}, {"final_rate": 2}, {"fixed_window": (3, 3)}, {"moving_window": (1,)},
     {"levels": (AffineLevel(1, 3),)}, {"levels": (DeformableLevel(1, 0, 3),)}, {"seed": -1}, {"colour": 3},
+    {"levels": None}, {"levels": (4, 2)}, {"fixed_window": 5}, {"dns_dilations": 2}, {"affine": "no"},
 ])
 def test_settings_refuse_what_makes_no_sense(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         Settings.from_preset(**{"preset": "default", **change})
+
+
+def test_settings_take_what_numpy_made():
+    settings = Settings.from_preset(seed=np.int64(3), regularisation=np.float32(2), fixed_window=np.array([0.0, 9.0]),
+                                    dns_dilations=[1, np.int32(3)])
+    assert settings == Settings.from_preset(seed=3, regularisation=2.0, fixed_window=(0.0, 9.0), dns_dilations=(1, 3))
+    json.dumps(dataclasses.asdict(settings))
 
 
 @pytest.mark.parametrize("preset", ["fast", "default", "accurate"])
