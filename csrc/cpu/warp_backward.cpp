@@ -2,10 +2,8 @@
 // free of locks and its sums in one order, the image is cut into slabs of planes: the task that owns a slab walks, in
 // order, the rows of the output that touch it and adds only what lands in its planes. Where both are wanted the owner of
 // a cell's lower plane also writes the gradient to the displacement.
-#include <cstdlib>
-#include <new>
-
 #include "cpu/sample.h"
+#include "cpu/scratch.h"
 #include "cpu/warp.h"
 
 namespace masr::MASR_ISA {
@@ -283,21 +281,6 @@ void touched_planes(const Warp& warp, const Grid& grid, const View& rows, std::i
   });
 }
 
-/// Zeroed float32 memory for a slab of a gradient that is stored in half precision.
-class Scratch {
- public:
-  explicit Scratch(std::int64_t count) : data_(static_cast<float*>(std::calloc(count, sizeof(float)))) {
-    if (data_ == nullptr) throw std::bad_alloc();
-  }
-  ~Scratch() { std::free(data_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  float* data() const { return data_; }
-
- private:
-  float* data_;
-};
-
 /// The gradient's planes first ... last - 1 of batch item n as an image of their own.
 View planes_of(const View& view, std::int64_t n, std::int64_t first, std::int64_t last) {
   View part = view;
@@ -415,6 +398,7 @@ struct Backward {
         slab(n, target, std::int32_t(first));
       } else {
         const Scratch scratch(target.elements());
+        std::memset(scratch.data(), 0, target.elements() * sizeof(float));
         const View sum = scratch_view(scratch.data(), target, adjacent());
         slab(n, sum, std::int32_t(first));
         round_into(target, sum);
