@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from benchmarks import plain
-from pymasr import ops
+from pymasr import _C, ops
 from pymasr.ops import reference
+from pymasr.ops._common import call
 
 CONTROL_SPACING = (4, 4, 4)
 
@@ -93,10 +94,18 @@ def _warp_and_backward(channels):
         ours, image, field = ops.warp, _random(1, channels, *shape, channels_last=True), _field(shape)
         grid, planar, gradient = plain.voxel_grid(shape), image.contiguous(), torch.ones_like(image)
         planar_gradient = gradient.contiguous()
-        inputs = [t.requires_grad_(True) for t in (image, field, planar)]
-        return Work(fresh=lambda: torch.autograd.grad(ours(image, field), inputs[:2], gradient), preallocated=None,
+        out, to_image, to_field = (torch.zeros_like(t) for t in (image, image, field))
+        plain_image, plain_field = image.detach(), field.detach()
+        inputs = [t.requires_grad_(True) for t in (image.clone(), field.clone(), planar)]
+
+        def preallocated():  # autograd always allocates its results: call the kernels
+            ours(plain_image, plain_field, out=out)
+            call(_C.warp_backward, plain_image, plain_field, None, "border", "linear", gradient, to_image, to_field)
+
+        return Work(fresh=lambda: torch.autograd.grad(ours(*inputs[:2]), inputs[:2], gradient),
+                    preallocated=preallocated,
                     plain=plain.warp, run_plain=lambda function: torch.autograd.grad(
-                        function(planar, field, grid), (planar, field), planar_gradient))
+                        function(planar, inputs[1], grid), (planar, inputs[1]), planar_gradient))
     return build
 
 
@@ -144,7 +153,8 @@ def _energy(op):
 
 def _compose(shape):
     ours, outer, inner, grid = ops.compose, _field(shape), _field(shape, seed=1), plain.voxel_grid(shape)
-    return Work(fresh=lambda: ours(outer, inner), preallocated=None, plain=plain.compose,
+    out = torch.zeros_like(inner)
+    return Work(fresh=lambda: ours(outer, inner), preallocated=lambda: ours(outer, inner, out=out), plain=plain.compose,
                 run_plain=lambda function: function(outer, inner, grid))
 
 
