@@ -60,6 +60,10 @@ def test_sources_in_memory():
     image.SetOrigin(OBLIQUE.origin)
     image.SetDirection(itk.matrix_from_array(np.reshape(OBLIQUE.direction, (3, 3))))
     assert_same(as_image(image), array, OBLIQUE)
+    part = itk.ImageRegion[3]([2, 1, 1], [4, 5, 3])  # a part keeps its image's origin, and its first index isn't 0
+    corner = tuple((OBLIQUE.voxel_to_physical @ [1, 1, 2, 1])[:3])
+    assert_same(as_image(itk.extract_image_filter(image, extraction_region=part, direction_collapse_to_strategy=1)),
+                array[1:4, 1:6, 2:6], Geometry((3, 5, 4), OBLIQUE.spacing, corner, OBLIQUE.direction))
 
 
 def test_result_does_not_share_memory_with_a_sitk_image():
@@ -256,6 +260,12 @@ def test_mask():
     upper = Geometry((3, 6, 7), OBLIQUE.spacing, corner, OBLIQUE.direction)
     expected[:2] = 0
     assert_same(as_mask(to_sitk(inside[2:], upper), image), expected, OBLIQUE)
+    # half as many voxels, twice as large
+    coarse = Geometry((3, 3, 4), tuple(2 * s for s in OBLIQUE.spacing),
+                      tuple((OBLIQUE.voxel_to_physical @ [0.5, 0.5, 0.5, 1])[:3]), OBLIQUE.direction)
+    blocks = np.random.default_rng(0).integers(0, 2, coarse.shape).astype(np.uint8)
+    fine = blocks.repeat(2, 0).repeat(2, 1).repeat(2, 2)[:5, :6, :7]
+    assert_same(as_mask(to_sitk(blocks, coarse), image), fine, OBLIQUE)
     with pytest.raises(InputError, match="empty"):
         as_mask(inside * 0, image, name="fixed mask")
     with pytest.raises(InputError, match="fixed mask: 1 of 210 voxels are NaN"):

@@ -180,7 +180,8 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         before, after = finest.value(start), finest.value(transform, dense)
         _require_comparison(after)
     if not after < before:
-        log.warnings.append("The images don't match better than before; check their orientation and contrast.")
+        log.warnings.append("The images don't match better than before: they were aligned already, or their "
+                            "orientation or contrast is wrong.")
     return Solution(transform, displacement, before, after, log.history, log.stages, log.warnings)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from pymasr.errors import InputError
 from pymasr.features import IntensityDNS, Mind
+from pymasr.runtime import DEVICES
 
 FEATURES = ("mind", "dns")
-DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)

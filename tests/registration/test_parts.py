@@ -13,6 +13,7 @@ from pymasr.registration import AffineLevel, DeformableLevel, Settings, grids
 from pymasr.registration.affine import Parameters
 from pymasr.registration.deformable import Spline
 from pymasr.registration.grids import Volume
+from pymasr.registration.optimiser import Adam
 from pymasr.registration.similarity import make_pair
 
 CUBE = phantom.grid((20, 22, 24))
@@ -88,6 +89,38 @@ def test_smoothing_keeps_the_mean_and_has_its_width():
     result = grids.smooth(point, [2.0, 1.5, 2.0])[0, :, 0].double()
     at = torch.arange(41.0) - 20
     assert result.sum() == pytest.approx(1) and (result * at ** 2).sum() == pytest.approx(1.5 ** 2, rel=0.03)
+
+
+def test_what_is_too_fine_for_a_coarser_grid_is_smoothed_away():
+    geometry, coarse = phantom.grid((24, 24, 24), (1.0,) * 3), phantom.grid((8, 8, 8), (3.0,) * 3)
+    noise = torch.randn(geometry.shape, generator=torch.Generator().manual_seed(0))
+    assert grids.resample(noise, geometry, coarse).std() < 0.4
+    assert grids.resample(noise, geometry, phantom.grid((24, 24, 24), (1.0,) * 3, shift=(1.0, 0, 0))).std() > 0.9
+
+
+def test_adam_takes_the_steps_of_torch(monkeypatch):
+    monkeypatch.setattr(Adam, "EPSILON", 0.0)
+    ours = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    theirs = ours.clone().requires_grad_()
+    adam = Adam(ours, 0.1, 1.0, 20)
+    reference = torch.optim.Adam([theirs], lr=0.1, eps=1e-30)
+    for step in range(20):
+        adam.step(ours ** 3 - step)
+        theirs.grad = theirs.detach() ** 3 - step
+        reference.step()
+    torch.testing.assert_close(ours, theirs.detach())
+
+
+def test_adam_slows_down_along_a_cosine():
+    position = torch.zeros(1, dtype=torch.float64)
+    adam = Adam(position, 0.1, 0.2, 10)
+    steps = []
+    for _ in range(10):
+        before = position.clone()
+        adam.step(torch.ones(1, dtype=torch.float64))
+        steps.append(float(before - position))
+    expected = [0.1 * (0.2 + 0.8 * (1 + np.cos(np.pi * k / 10)) / 2) for k in range(10)]
+    assert steps == pytest.approx(expected, rel=2e-3)
 
 
 @pytest.mark.parametrize("extractor", [Mind(), IntensityDNS()])
