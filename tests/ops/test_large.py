@@ -24,7 +24,7 @@ def free_gib() -> float:
 pytestmark = [pytest.mark.large, pytest.mark.skipif(free_gib() < 12, reason="needs 12 GiB of free memory")]
 
 BYTES = 2**31
-HEIGHT, WIDTH = 61, 67
+HEIGHT, WIDTH = 151, 157
 MARGIN = 8  # more than any op's reach here: displacements stay below 4 voxels
 
 
@@ -49,6 +49,13 @@ def random(channels, depth, dtype=torch.float32):
 def far(tensor: torch.Tensor, margin: int = 0) -> torch.Tensor:
     """The far end of a volume, `margin` slices of its crop left out where the crop was cut."""
     return tensor[:, :, -2 * MARGIN:][:, :, margin:]
+
+
+def off_borders(field: torch.Tensor) -> torch.Tensor:
+    """1 where no component of the position lies near a border of cells, where the gradient to it jumps: a float32
+    position of some thousand voxels is only exact to 1e-4."""
+    fraction = field - field.floor()
+    return ((fraction > 1e-3) & (fraction < 1 - 1e-3)).all(1, keepdim=True).float()
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
@@ -87,8 +94,10 @@ def test_warp_and_its_gradients(memory_format):
     variables = [image.requires_grad_(True), field.requires_grad_(True)]
     actual = torch.autograd.grad(ops.warp(*variables), variables, weight)
     expected = torch.autograd.grad(expected, (crop, crop_field), far(weight).double())
-    for ours, theirs in zip(actual, expected):
-        assert relative_error(far(ours, 4), theirs[:, :, 4:]) < 2e-3
+    assert relative_error(far(actual[0], 4), expected[0][:, :, 4:]) < 2e-3
+    known = off_borders(far(field, 4).detach())
+    assert known.mean() > 0.9
+    assert relative_error(far(actual[1], 4) * known, expected[1][:, :, 4:] * known) < 2e-3
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
@@ -103,7 +112,9 @@ def test_warp_ssd(memory_format):
     expected, expected_gradient = reference.warp_ssd(*(far(t).double() for t in (fixed, moving, field)),
                                                      weights=far(weights).double())
     assert relative_error(value, expected) < 1e-5
-    assert relative_error(far(gradient), expected_gradient) < 1e-4
+    known = off_borders(far(field))
+    assert known.mean() > 0.9
+    assert relative_error(far(gradient) * known, expected_gradient * known) < 1e-3
 
 
 def test_fields():
