@@ -41,8 +41,8 @@ def _nbytes(result) -> int:
 def disagreement(work: Work) -> float:
     """Mean difference of our results from PyTorch's, relative to the mean magnitude of each.
 
-    Not the largest: the gradient to a position jumps where it passes from one cell to the next, and a few of millions of
-    positions are rounded to the other side.
+    Not the largest: the gradient to a position jumps where it passes from one cell to the next, and a few of millions
+    of positions are rounded to the other side.
     """
     ours, theirs = _tensors(work.fresh()), _tensors(work.run_plain(work.plain))
     if len(ours) != len(theirs):
