@@ -128,14 +128,15 @@ def test_displacements_far_outside(bad, layout, outside, instruction_set):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_zero_at_equality(dtype, layout, instruction_set):
-    """Exactly, but at the last voxels of an axis: they are reached from the voxel before with fraction 1, and
-    a + (b - a) rounds in float32."""
+    """Exactly, but in float32 at the last voxels of an axis: they are reached from the voxel before with fraction 1,
+    and a + (b - a) rounds. The differences of values stored in 16 bits are exact here."""
+    value_bound, field_bound, matrix_bound = (1e-14, 1e-8, 1e-6) if dtype == torch.float32 else (0, 0, 0)
     image = features((5, 6, 18), 12, layout, dtype)
     value, gradient = ops.warp_ssd(image, image, torch.zeros(1, 3, 5, 6, 18))
-    assert value.item() < 1e-14 and gradient.abs().max() < 1e-8
+    assert value.item() <= value_bound and gradient.abs().max() <= field_bound
     assert (gradient[..., :-1, :-1, :-1] == 0).all()
     value, gradient = ops.warp_ssd(image, image)
-    assert value.item() < 1e-14 and gradient.abs().max() < 1e-6
+    assert value.item() <= value_bound and gradient.abs().max() <= matrix_bound
 
 
 @pytest.mark.parametrize("channels", [1, 3, 8, 12, 17, 24])

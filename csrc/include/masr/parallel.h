@@ -29,8 +29,8 @@ class TaskRef {
 
 /// Runs task(0) ... task(count - 1), in any order, on up to num_threads() threads, and returns when all are done.
 /// The first exception thrown by a task is thrown again here, after the others have ended. Calls from inside a task,
-/// and calls while another thread's call is under way, run in the calling thread. How work is cut into tasks must not depend on the number of
-/// threads: that is what keeps results equal to the bit.
+/// and calls while another thread's call is under way, run in the calling thread. How work is cut into tasks must not
+/// depend on the number of threads: that is what keeps results equal to the bit.
 void parallel_for(std::int64_t count, TaskRef task);
 
 enum class InstructionSet : int { baseline = 0, avx2 = 1, avx512 = 2 };
