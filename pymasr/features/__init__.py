@@ -1,10 +1,8 @@
-"""From an image to a feature volume: hand-made structural descriptors and the normalisation of intensities.
+"""From an image to a feature volume: hand-made structural descriptors, sums of them, and the normalisation of
+intensities."""
 
-An extractor is any callable that takes an image (D, H, W) float32 with isotropic voxels and returns its feature volume
-(C, D, H, W).
-"""
+from pymasr.features.descriptors import Descriptor, IntensityDNS, Mind
+from pymasr.features.intensity import noise_level, normalise
+from pymasr.features.recipe import Term, parse
 
-from pymasr.features.descriptors import IntensityDNS, Mind
-from pymasr.features.intensity import normalise
-
-__all__ = ["IntensityDNS", "Mind", "normalise"]
+__all__ = ["Descriptor", "IntensityDNS", "Mind", "Term", "noise_level", "normalise", "parse"]

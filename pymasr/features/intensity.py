@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -9,6 +11,8 @@ from pymasr.errors import InputError
 
 #: Percentiles are taken over at most about this many voxels, on a regular subset of the volume.
 SAMPLES = 2_000_000
+#: Edge, voxels, of the blocks in which noise is measured, how many are looked at, and how few are too few.
+BLOCK, BLOCKS, FEWEST_BLOCKS = 7, 20_000, 30
 #: A voxel is foreground when it exceeds the lowest intensity by this share of the range.
 BACKGROUND_SHARE = 1e-3
 
@@ -48,3 +52,25 @@ def normalise(image: torch.Tensor, window: tuple[float, float] | None = None, *,
     if not bool((result != result.reshape(-1)[0]).any()):
         raise InputError(f"the {name} has no contrast between the intensities {low:g} and {high:g}")
     return result
+
+
+def noise_level(image: torch.Tensor) -> float:
+    """Standard deviation of the noise of an image (D, H, W) that :func:`normalise` gave.
+
+    The energy of the second differences (6 sigma^2 for white noise) in small blocks free of clipped values; structure
+    adds to it, so the 10th percentile over the blocks counts, of the axis along which it is largest (along thick slices
+    that were interpolated it is too small). 0 where an axis is too short, or too few blocks show anything but
+    background.
+    """
+    if min(image.shape) < BLOCK:
+        return 0.0
+    step = max(BLOCK - 4, math.ceil((image.numel() / BLOCKS) ** (1 / 3)))
+    blocks = image
+    for axis in range(3):
+        blocks = blocks.unfold(axis, BLOCK, step)
+    blocks = blocks.reshape(-1, BLOCK, BLOCK, BLOCK)
+    blocks = blocks[(blocks.amin((1, 2, 3)) > 0) & (blocks.amax((1, 2, 3)) < 1)].double().numpy()
+    if len(blocks) < FEWEST_BLOCKS:
+        return 0.0
+    energies = [(np.diff(blocks, 4, axis=axis) ** 2).mean((1, 2, 3)) / 70 for axis in (1, 2, 3)]
+    return math.sqrt(max(float(np.percentile(energy, 10)) for energy in energies))

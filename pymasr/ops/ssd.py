@@ -21,12 +21,12 @@ def _empty_gradient(fixed, displacement):
     return torch.empty(displacement.shape, dtype=torch.float32, device=fixed.device)
 
 
-def _run(fixed, moving, displacement, matrix, weights, moving_mask, exclude_outside, gradient):
+def _run(fixed, moving, displacement, matrix, weights, moving_mask, exclude_outside, gradient, total_weight=None):
     value = _scalars(fixed)
     if gradient is not None and displacement is None:
         gradient = gradient[:, None, None]
     call(_C.warp_ssd, fixed, moving, displacement, None if matrix is None else matrix[:, None, None], weights,
-         moving_mask, exclude_outside, value, None, gradient)
+         moving_mask, exclude_outside, value, total_weight, gradient)
     return value[:, 0, 0, 0, 0]
 
 
@@ -125,7 +125,8 @@ def _refuse_gradients(fixed, moving, displacement, matrix, weights, moving_mask,
 def warp_ssd(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor | None = None, *,
              matrix: torch.Tensor | None = None, weights: torch.Tensor | None = None,
              moving_mask: torch.Tensor | None = None, outside: str = "exclude", need_gradient: bool = True,
-             out: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+             out: torch.Tensor | None = None,
+             total_weight: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Weighted mean squared difference of `fixed` and the warped `moving`, and its gradient, in one pass.
 
     ::
@@ -148,6 +149,8 @@ def warp_ssd(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tens
             position, with gradient 0 where it did, and reads voxel 0 of an axis where it is NaN.
         need_gradient: False leaves the gradient out, for line searches.
         out: where to put the gradient, of its shape and type; saves the allocation in a loop.
+        total_weight: float64 tensor, shaped as the value, that receives the sum of w over the valid voxels: what is
+            needed to join the values and gradients of the parts of a volume.
 
     Of `matrix`, `weights` and `moving_mask` one item may serve a whole batch.
 
@@ -157,9 +160,9 @@ def warp_ssd(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tens
         (3, 4) or (N, 3, 4) float64, at the identity when none is given. None if not asked for.
 
     `value` is differentiable by autograd with respect to the displacement, or to the matrix when no displacement is
-    given; not with `out` or ``need_gradient=False``. The returned gradient is not differentiable. Fast are feature
-    volumes in ``torch.channels_last_3d`` and single channels; every layout is read where it lies. No memory is taken
-    beyond the gradient's: 12 bytes a voxel, none with `out`.
+    given; not with `out`, `total_weight` or ``need_gradient=False``. The returned gradient is not differentiable. Fast
+    are feature volumes in ``torch.channels_last_3d`` and single channels; every layout is read where it lies. No memory
+    is taken beyond the gradient's: 12 bytes a voxel, none with `out`.
 
     Raises TypeError or ValueError for another shape or type, and where a gradient would be asked for that this op does
     not compute.
@@ -179,7 +182,8 @@ def warp_ssd(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tens
         raise ValueError(f"warp_ssd: outside must be 'exclude' or 'border', got {outside!r}")
     if out is not None and not need_gradient:
         raise ValueError("warp_ssd: out must be None with need_gradient=False, got a tensor")
-    given = "out" if out is not None else None if need_gradient else "need_gradient=False"
+    given = ("out" if out is not None else "total_weight" if total_weight is not None else
+             None if need_gradient else "need_gradient=False")
     _refuse_gradients(fixed, moving, displacement, matrix, weights, moving_mask, given)
 
     like, fixed, moving, displacement = fixed, batched(fixed), batched(moving), batched(displacement)
@@ -189,17 +193,40 @@ def warp_ssd(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tens
         moving_mask = moving_mask.view(torch.uint8)
     arguments = (fixed, moving, displacement, _checked_matrix(matrix, fixed), weights, moving_mask,
                  outside == "exclude")
+    if out is not None:
+        _require_out(out, like, displacement)
+    if total_weight is not None:
+        return _with_total_weight(arguments, like, need_gradient, out, total_weight)
     if not need_gradient:
         return as_rank(_warp_ssd_value(*arguments), like), None
     if out is None:
         value, gradient = _warp_ssd(*arguments)
         return as_rank(value, like), as_rank(gradient, like)
+    value = _warp_ssd_into(*arguments, out[None] if like.ndim == 4 else out)
+    return as_rank(value, like), out
+
+
+def _with_total_weight(arguments, like, need_gradient, out, total_weight):
+    """Straight to the kernel: this form is for loops, not for autograd or torch.compile."""
+    fixed, displacement = arguments[0], arguments[2]
+    expected = tuple(like.shape[:-4])
+    if not isinstance(total_weight, torch.Tensor) or (tuple(total_weight.shape), total_weight.dtype) != (
+            expected, torch.float64):
+        got = (f"{tuple(total_weight.shape)} {total_weight.dtype}" if isinstance(total_weight, torch.Tensor)
+               else type(total_weight).__name__)
+        raise ValueError(f"warp_ssd: total_weight must be {expected} torch.float64, got {got}")
+    gradient = None
+    if need_gradient:
+        gradient = _empty_gradient(fixed, displacement) if out is None else out[None] if like.ndim == 4 else out
+    value = _run(*arguments, gradient, total_weight.reshape(-1, 1, 1, 1, 1))
+    return as_rank(value, like), None if gradient is None else as_rank(gradient, like)
+
+
+def _require_out(out, like, displacement):
     expected = _gradient_like(like, displacement)
     if not isinstance(out, torch.Tensor) or (tuple(out.shape), out.dtype) != expected:
         got = f"{tuple(out.shape)} {out.dtype}" if isinstance(out, torch.Tensor) else type(out).__name__
         raise ValueError(f"warp_ssd: out must be {expected[0]} {expected[1]}, got {got}")
-    value = _warp_ssd_into(*arguments, out[None] if like.ndim == 4 else out)
-    return as_rank(value, like), out
 
 
 def _gradient_like(like, displacement):

@@ -11,7 +11,7 @@ import torch
 from pymasr.geometry import Geometry
 from pymasr.registration import grids
 from pymasr.registration.optimiser import Adam
-from pymasr.registration.similarity import Pair
+from pymasr.registration.similarity import Similarity
 
 
 class Parameters:
@@ -41,7 +41,7 @@ class Parameters:
         gradient[:, :3] = 2 * symmetric / self.radius
         return float((symmetric ** 2).sum()), gradient
 
-    def gradient(self, pair: Pair, to_matrix: np.ndarray) -> np.ndarray:
+    def gradient(self, pair: Similarity, to_matrix: np.ndarray) -> np.ndarray:
         """Gradient (3, 4) to the parameters, from the one to the matrix between the working voxels of `pair`."""
         left = (np.linalg.inv(pair.moving.geometry.voxel_to_physical) @ self.start)[:3, :3]
         local = left.T @ to_matrix @ pair.fixed.geometry.voxel_to_physical.T  # to the 3 x 4 local matrix
@@ -57,7 +57,7 @@ class Judge:
     are lost, the more as unrelated (1).
     """
 
-    def __init__(self, pair: Pair, start: np.ndarray):
+    def __init__(self, pair: Similarity, start: np.ndarray):
         self.pair = pair
         # the points of a large fixed image may miss a small moving one altogether
         small = _volume(pair.moving.geometry) / np.linalg.det(start[:3, :3]) < _volume(pair.fixed.geometry) / 64
@@ -85,8 +85,8 @@ class Judge:
         return grids.share_within(moving, fixed, inverse) * np.linalg.det(inverse) * _volume(moving) / _volume(fixed)
 
 
-def affine_level(pair: Pair, parameters: Parameters, values: np.ndarray, weight: float, rate: float, final: float,
-                 iterations: int, report: Callable[[int, float, float], None]) -> np.ndarray:
+def affine_level(pair: Similarity, parameters: Parameters, values: np.ndarray, weight: float, rate: float, final: float,
+                 iterations: int, report: Callable[[float, float], None]) -> np.ndarray:
     """Parameters (3, 4) after `iterations` steps: the best of those visited, and of the stage's start.
 
     Args:
@@ -94,7 +94,7 @@ def affine_level(pair: Pair, parameters: Parameters, values: np.ndarray, weight:
         weight: of the strain.
         rate: first step, voxels of the level.
         final: share of it that is left at the end.
-        report: called with iteration, similarity and weighted strain.
+        report: called with similarity and weighted strain at every iteration.
     """
     judge = Judge(pair, parameters.start)
 
@@ -106,13 +106,13 @@ def affine_level(pair: Pair, parameters: Parameters, values: np.ndarray, weight:
         values = best
     current = torch.from_numpy(values.copy())
     optimiser = Adam(current, rate * pair.spacing, final, iterations)
-    for iteration in range(iterations):
+    for _ in range(iterations):
         similarity, to_matrix = pair.affine_step(parameters.transform(current.numpy()))
         strain, to_values = parameters.strain(current.numpy())
         here = loss(current.numpy(), similarity)
         if here < least:
             best, least = current.numpy().copy(), here
-        report(iteration, similarity, weight * strain)
+        report(similarity, weight * strain)
         optimiser.step(torch.from_numpy(parameters.gradient(pair, to_matrix) + weight * to_values))
     return best
 

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from pymasr import ops
 from pymasr.geometry import Geometry
-from pymasr.registration.optimiser import Adam
-from pymasr.registration.similarity import Pair
+from pymasr.registration.optimiser import OPTIMISERS, Schedule
+from pymasr.registration.robust import robust_weights
+from pymasr.registration.similarity import Similarity
+
+#: How often robust weights are computed anew within a level.
+REWEIGHTINGS = 3
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How a level is optimised.
+
+    Attributes:
+        weight: of the bending energy of the control points in mm, mm^2.
+        schedule: its rate in voxels of the level.
+        optimiser: a key of :data:`~pymasr.registration.optimiser.OPTIMISERS`.
+        robust: whether voxels count by :func:`~pymasr.registration.robust.robust_weights`.
+    """
+
+    weight: float
+    schedule: Schedule
+    optimiser: str = "lbfgs"
+    robust: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,31 +79,42 @@ class Spline:
         return ops.bspline_upsample(control, self.geometry.shape, (self.spacing,) * 3)
 
 
-def deformable_level(pair: Pair, transform: np.ndarray, spline: Spline, weight: float, rate: float, final: float,
-                     iterations: int, report: Callable[[int, float, float], None]) -> Spline:
-    """The deformation after `iterations` steps from `spline`, which lies on the level's grid.
+def deformable_level(pair: Similarity, transform: np.ndarray, spline: Spline, descent: Descent,
+                     report: Callable[[float, float], None]) -> Spline:
+    """The best deformation visited on the way down from `spline`, which lies on the level's grid.
 
     Args:
         transform: 4 x 4 LPS; the displacement is added after it.
-        weight: of the bending energy of the control points in mm, mm^2.
-        rate: first step, voxels of the level.
-        final: share of it that is left at the end.
-        report: called with iteration, similarity and weighted regularisation.
+        report: called with similarity and weighted regularisation at every evaluation.
     """
     shape, spacing, mm = spline.geometry.shape, (spline.spacing,) * 3, pair.spacing
     matrix = torch.from_numpy(pair.matrix(transform))
-    control = spline.control.clone()
-    optimiser = Adam(control, rate * mm, final, iterations)
-    displacement, to_dense = (control.new_empty((3, *shape)) for _ in range(2))
-    gradient, to_control = (torch.empty_like(control) for _ in range(2))
-    for iteration in range(iterations):
+    displacement, to_dense = (torch.empty((3, *shape)) for _ in range(2))
+    gradient, to_control = (torch.empty_like(spline.control) for _ in range(2))
+
+    def descend(pair: Similarity, control: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        def objective(control: torch.Tensor) -> tuple[float, torch.Tensor]:
+            ops.bspline_upsample(control / mm, shape, spacing, out=displacement)
+            similarity = pair.deformable_step(displacement, matrix, out=to_dense)
+            energy = float(ops.bending_energy(control, (spline.spacing * mm,) * 3, out=to_control)[0])
+            report(similarity, descent.weight * energy)
+            ops.bspline_adjoint(to_dense, spacing, out=gradient)
+            gradient.mul_(1 / (mm * pair.norm)).add_(to_control, alpha=descent.weight)
+            return similarity + descent.weight * energy, gradient
+
+        return OPTIMISERS[descent.optimiser](objective, control, schedule)
+
+    schedule = replace(descent.schedule, rate=descent.schedule.rate * mm)
+    if not descent.robust:
+        return replace(spline, control=descend(pair, spline.control, schedule))
+    control, left = spline.control, schedule.iterations
+    for rounds in range(REWEIGHTINGS, 0, -1):
+        iterations = left // rounds
+        left -= iterations
         ops.bspline_upsample(control / mm, shape, spacing, out=displacement)
-        similarity = pair.deformable_step(displacement, matrix, out=to_dense)
-        bending = ops.bending_energy(control, (spline.spacing * mm,) * 3, out=to_control)[0]
-        report(iteration, similarity, weight * float(bending))
-        ops.bspline_adjoint(to_dense, spacing, out=gradient)
-        optimiser.step(gradient.mul_(1 / (mm * pair.norm)).add_(to_control, alpha=weight))
-    return Spline(control, spline.spacing, spline.geometry)
+        weighted = pair.weighted(robust_weights(pair, matrix, displacement))
+        control = descend(weighted, control, replace(schedule, iterations=max(iterations, 1)))
+    return replace(spline, control=control)
 
 
 def _count(n: int, spacing: int) -> int:

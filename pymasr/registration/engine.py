@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,14 +15,16 @@ import torch
 from pymasr import ops
 from pymasr._stages import stage
 from pymasr.errors import InputError
-from pymasr.features import normalise
+from pymasr.features import noise_level, normalise
 from pymasr.geometry import Geometry, voxel_matrix
 from pymasr.registration import grids
 from pymasr.registration.affine import Parameters, affine_level
-from pymasr.registration.deformable import Spline, deformable_level
+from pymasr.registration.comparison import Comparison
+from pymasr.registration.deformable import Descent, Spline, deformable_level
 from pymasr.registration.grids import Volume
+from pymasr.registration.optimiser import Schedule
+from pymasr.registration.pairs import Pairs
 from pymasr.registration.settings import Settings
-from pymasr.registration.similarity import Pair, make_pair
 
 
 @dataclass(frozen=True)
@@ -83,37 +86,21 @@ class _Log:
         with stage(name, self.stages), torch.no_grad():
             yield
 
-    def reporter(self, stage: str, level: int, levels: int, iterations: int) -> Callable[[int, float, float], None]:
-        def report(iteration: int, similarity: float, regularisation: float) -> None:
-            loss = similarity + regularisation
-            self.history.append({"stage": stage, "level": level, "iteration": iteration + 1, "loss": loss,
+    def reporter(self, stage: str, level: int, levels: int, iterations: int) -> Callable[[float, float], None]:
+        counter = itertools.count(1)
+
+        def report(similarity: float, regularisation: float) -> None:
+            loss, iteration = similarity + regularisation, next(counter)
+            self.history.append({"stage": stage, "level": level, "iteration": iteration, "loss": loss,
                                  "similarity": similarity, "regularisation": regularisation})
             if self.progress is not None:
-                self.progress(Progress(stage, level, levels, iteration + 1, iterations, loss))
+                self.progress(Progress(stage, level, levels, iteration, iterations, loss))
 
         return report
 
 
-class _Pairs:
-    """The two images on their working grids, and their descriptors at each level, made when first asked for."""
-
-    def __init__(self, fixed: Volume, moving: Volume, extractor):
-        self.fixed, self.moving, self.extractor = fixed, moving, extractor
-        self.made: dict[int, Pair] = {}
-
-    def __getitem__(self, factor: int) -> Pair:
-        if factor not in self.made:
-            self.made[factor] = make_pair(self.fixed, self.moving, factor, self.extractor)
-        return self.made[factor]
-
-    def usable(self, levels, min_size: int) -> list:
-        """The levels at which every axis keeps `min_size` voxels, or else the last one."""
-        sizes = [n for v in (self.fixed, self.moving) for n in v.geometry.shape if n > 1]
-        return [level for level in levels if min(sizes, default=1) / level.factor >= min_size] or list(levels[-1:])
-
-
-def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, moving_mask=None, initial=None,
-                    progress: Callable[[Progress], None] | None = None) -> Solution:
+def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, moving_mask=None, fixed_weights=None,
+                    initial=None, progress: Callable[[Progress], None] | None = None) -> Solution:
     """The transform that brings `moving` onto `fixed`: fixed points to moving points.
 
     The images may differ in modality, size, spacing, origin, direction. Descriptors are compared on isotropic working
@@ -125,6 +112,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         settings: see :class:`Settings`.
         fixed_mask: image, not 0 where the fixed image is to be compared; on any grid.
         moving_mask: image, not 0 where the moving image may be compared; on any grid.
+        fixed_weights: image, how much each place of the fixed image counts, at least 0; on any grid, 0 outside of it.
         initial: 4 x 4 LPS matrix, fixed points to moving points, to start from; the images' own positions by default.
         progress: called with a :class:`Progress` at every iteration; what it raises passes through.
 
@@ -141,7 +129,12 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         spacing = grids.finest_spacing(fixed.geometry, moving.geometry, settings.max_voxels)
         grid = grids.fixed_grid(fixed.geometry, spacing)
         mask = None if fixed_mask is None else _mask(fixed_mask, grid, "fixed mask")
+        if fixed_weights is not None:
+            mask = _weights(fixed_weights, grid, mask)
         fixed_volume = Volume(grids.resample(values["fixed"], fixed.geometry, grid)[None], grid, mask)
+        noise = max(map(noise_level, values.values())) if settings.smoothing is None else 0.0
+        comparison = Comparison(settings.terms, getattr(torch, settings.storage), settings.feature_memory * 2**30,
+                                noise, settings.smoothing)
         del values["fixed"]
 
         def on_grid_for(transform: np.ndarray) -> Volume:
@@ -153,7 +146,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
                 mask = given if mask is None else mask * given
             return Volume(grids.resample(values["moving"], moving.geometry, grid)[None], grid, mask)
 
-        pairs = _Pairs(fixed_volume, on_grid_for(start), settings.extractor)
+        pairs = Pairs(fixed_volume, on_grid_for(start), comparison)
 
     transform = start
     if settings.affine and settings.affine_levels:
@@ -163,7 +156,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
     with log.stage("deformable"):
         moved = on_grid_for(transform) if transform is not start else pairs.moving
         if moved.geometry != pairs.moving.geometry:
-            pairs = _Pairs(fixed_volume, moved, settings.extractor)
+            pairs = Pairs(fixed_volume, moved, comparison)
         spline = _deform(pairs, transform, settings, log)
         finest = pairs[1]
         dense = None
@@ -185,7 +178,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
     return Solution(transform, displacement, before, after, log.history, log.stages, log.warnings)
 
 
-def _affine(pairs: _Pairs, start: np.ndarray, settings: Settings, log: _Log) -> np.ndarray:
+def _affine(pairs: Pairs, start: np.ndarray, settings: Settings, log: _Log) -> np.ndarray:
     parameters = Parameters(pairs.fixed.geometry, start)
     values = np.zeros((3, 4))
     levels = pairs.usable(settings.affine_levels, settings.min_size)
@@ -197,7 +190,7 @@ def _affine(pairs: _Pairs, start: np.ndarray, settings: Settings, log: _Log) -> 
     return parameters.transform(values) if values.any() else start
 
 
-def _deform(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log) -> Spline | None:
+def _deform(pairs: Pairs, transform: np.ndarray, settings: Settings, log: _Log) -> Spline | None:
     spline = None
     weight = settings.regularisation * pairs.fixed.geometry.spacing[0] ** 2
     levels = pairs.usable(settings.levels, settings.min_size)
@@ -206,8 +199,9 @@ def _deform(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log)
         if spline is None:
             _require_comparison(pair.value(transform))
             spline = Spline.zero(pair.fixed.geometry, level.spacing)
-        spline = deformable_level(pair, transform, spline.refitted(pair.fixed.geometry, level.spacing), weight,
-                                  settings.learning_rate, settings.final_rate, level.iterations,
+        schedule = Schedule(settings.learning_rate, level.iterations, settings.tolerance, settings.final_rate)
+        descent = Descent(weight, schedule, settings.optimiser, settings.robust)
+        spline = deformable_level(pair, transform, spline.refitted(pair.fixed.geometry, level.spacing), descent,
                                   log.reporter("deformable", number, len(levels), level.iterations))
     return spline
 
@@ -252,4 +246,16 @@ def _mask(mask, grid: Geometry, name: str) -> torch.Tensor:
     result = grids.resample_mask(mask.array, mask.geometry, grid)
     if not bool((result > 0).any()):
         raise InputError(f"the {name} is empty where its image lies")
+    return result
+
+
+def _weights(weights, grid: Geometry, mask: torch.Tensor | None) -> torch.Tensor:
+    """`weights` on the working grid, within the mask."""
+    if not bool(torch.isfinite(weights.array).all()) or float(weights.array.min()) < 0:
+        raise InputError("the fixed weights must be finite numbers of at least 0, got "
+                         f"{float(weights.array.min()):g} to {float(weights.array.max()):g}")
+    result = grids.resample_weights(weights.array, weights.geometry, grid)
+    result = result if mask is None else result * mask
+    if not bool((result > 0).any()):
+        raise InputError("the fixed weights are 0 wherever the fixed image (in its mask) lies")
     return result

@@ -153,7 +153,11 @@ def resample(array: torch.Tensor, source: Geometry, grid: Geometry) -> torch.Ten
 
 def resample_mask(array: torch.Tensor, source: Geometry, grid: Geometry) -> torch.Tensor:
     """Share (1, D, H, W) of each voxel of `grid` that the mask `array` covers (1 where it isn't 0); 0 outside of it."""
-    array = (array != 0).float()
+    return resample_weights((array != 0).float(), source, grid)
+
+
+def resample_weights(array: torch.Tensor, source: Geometry, grid: Geometry) -> torch.Tensor:
+    """`array` (D, H, W) at the voxels of `grid`, linearly, 0 outside of it: (1, D, H, W)."""
     if grid is source:
         return array[None]
     return ops.warp(array[None], matrix=torch.from_numpy(voxel_matrix(grid, source)), padding="zeros", shape=grid.shape)

@@ -1,10 +1,123 @@
-"""Adam (Kingma and Ba, ICLR 2015) on one tensor, without a graph, with a learning rate that decays along a cosine."""
+"""Descent of a loss over one tensor, without a graph: L-BFGS (Liu and Nocedal, Mathematical Programming 45, 1989) and
+Adam (Kingma and Ba, ICLR 2015).
+
+Sums over the tensor are taken in NumPy: one thread, so the bits don't depend on the number of threads.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+
+from pymasr.registration.convergence import Convergence
+
+#: Loss and gradient at a point; the gradient may be overwritten by the next call.
+Objective = Callable[[torch.Tensor], tuple[float, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and in which steps to descend.
+
+    Attributes:
+        rate: length that the largest entry of the first step has (Adam: that about every entry has).
+        iterations: evaluations of the loss, at most.
+        tolerance: of :class:`~pymasr.registration.convergence.Convergence`.
+        final: share of Adam's rate that is left at the end.
+    """
+
+    rate: float
+    iterations: int
+    tolerance: float = 0.0
+    final: float = 0.05
+
+
+def lbfgs(objective: Objective, start: torch.Tensor, schedule: Schedule, memory: int = 8) -> torch.Tensor:
+    """The best point visited by limited-memory BFGS from `start`, with a backtracking line search.
+
+    Args:
+        memory: steps that curvature is learnt from.
+    """
+    x, (loss, gradient) = start, _copied(objective(start))
+    convergence = Convergence(schedule.tolerance, window=3)
+    convergence.reached(loss)
+    steps: deque[tuple[torch.Tensor, torch.Tensor, float]] = deque(maxlen=memory)
+    evaluations = 1
+    while evaluations < schedule.iterations:
+        direction = _two_loops(gradient, steps)
+        slope = _dot(direction, gradient)
+        if not slope < 0:  # rounding has spoilt what was learnt
+            steps.clear()
+            direction, slope = -gradient, -_dot(gradient, gradient)
+        largest = float(direction.abs().max())
+        if not largest > 0 or not math.isfinite(largest):
+            break
+        length = 1.0 if steps else schedule.rate / largest
+        while evaluations < schedule.iterations:
+            trial = x + length * direction
+            trial_loss, trial_gradient = objective(trial)
+            evaluations += 1
+            if trial_loss <= loss + 1e-4 * length * slope:
+                break
+            # the minimum of the parabola through what is known, within bounds
+            bent = 2 * (trial_loss - loss - length * slope)
+            shorter = -slope * length ** 2 / bent if math.isfinite(bent) and bent > 0 else 0.0
+            length = min(max(shorter, 0.1 * length), 0.5 * length)
+            if length * largest < 1e-4 * schedule.rate:
+                return x
+        else:
+            return x
+        step, change = trial - x, trial_gradient - gradient
+        curvature = _dot(step, change)
+        if curvature > 1e-10 * _dot(change, change):
+            steps.append((step, change, curvature))
+        x, loss, gradient = trial, trial_loss, trial_gradient.clone()
+        if convergence.reached(loss):
+            break
+    return x
+
+
+def _copied(evaluated: tuple[float, torch.Tensor]) -> tuple[float, torch.Tensor]:
+    return evaluated[0], evaluated[1].clone()
+
+
+def _two_loops(gradient: torch.Tensor, steps: deque) -> torch.Tensor:
+    """Minus the inverse Hessian, as far as the steps tell, times the gradient."""
+    direction, shares = -gradient, []
+    for step, change, curvature in reversed(steps):
+        shares.append(_dot(step, direction) / curvature)
+        direction.add_(change, alpha=-shares[-1])
+    if steps:
+        _, change, curvature = steps[-1]
+        direction.mul_(curvature / _dot(change, change))
+    for (step, change, curvature), share in zip(steps, reversed(shares), strict=True):
+        direction.add_(step, alpha=share - _dot(change, direction) / curvature)
+    return direction
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double().numpy() * b.double().numpy()).sum())
+
+
+def adam(objective: Objective, start: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+    """The best point visited by Adam from `start`, with a rate that decays along a cosine."""
+    x = start.clone()
+    stepper = Adam(x, schedule.rate, schedule.final, schedule.iterations)
+    convergence = Convergence(schedule.tolerance)
+    best, least = start, math.inf
+    for iteration in range(schedule.iterations):
+        loss, gradient = objective(x)
+        if loss < least:
+            best, least = x.clone(), loss
+        if convergence.reached(loss) or iteration + 1 == schedule.iterations:
+            break
+        stepper.step(gradient)
+    return best
 
 
 class Adam:
@@ -33,11 +146,14 @@ class Adam:
     def step(self, gradient: torch.Tensor) -> None:
         """One step down."""
         if self.epsilon == 0:
-            # summed in NumPy: one thread, so the bits don't depend on the number of threads
-            self.epsilon = self.EPSILON * math.sqrt(float((gradient.double().numpy() ** 2).mean())) or 1e-30
+            self.epsilon = self.EPSILON * math.sqrt(float(np.mean(gradient.double().numpy() ** 2))) or 1e-30
         decay = self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * self.step_count / self.iterations))
         self.step_count += 1
         self.first.mul_(self.BETA1).add_(gradient, alpha=1 - self.BETA1)
         self.second.mul_(self.BETA2).addcmul_(gradient, gradient, value=1 - self.BETA2)
         scale = (self.second / (1 - self.BETA2 ** self.step_count)).sqrt_().add_(self.epsilon)
         self.parameters.addcdiv_(self.first, scale, value=-self.rate * decay / (1 - self.BETA1 ** self.step_count))
+
+
+#: By the name that settings give.
+OPTIMISERS = {"lbfgs": lbfgs, "adam": adam}

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from pymasr.errors import InputError
-from pymasr.features import IntensityDNS, Mind
+from pymasr.features import Term, parse
+from pymasr.registration.optimiser import OPTIMISERS
 from pymasr.runtime import DEVICES
 
-FEATURES = ("mind", "dns")
+STORAGES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,21 @@ class Settings:
     """
 
     features: str = "mind"
-    """Descriptor: "mind" (MIND-SSC) or "dns" (neighbourhood self-similarity of the intensity)."""
-    mind_radius: int = 1
-    """Patch radius of MIND, working voxels."""
-    mind_dilation: int = 1
-    """Distance of MIND's neighbours, working voxels."""
-    dns_dilations: tuple[int, ...] = (1, 2)
-    """Distances of the neighbours of DNS, working voxels."""
-    dns_noise: float = 1e-4
-    """Squared difference of normalised intensities that DNS takes for noise."""
+    """What is compared: "mind" (MIND-SSC), "dns" (neighbourhood self-similarity of the intensity), with parameters, or
+    a weighted sum of them, such as "mind(radius=1, dilation=2) + 0.5 * dns"; see :func:`pymasr.features.parse`."""
+    smoothing: float | None = None
+    """Standard deviation in voxels of the Gaussian that images are smoothed with at every level before descriptors are
+    made; None takes it from the noise that is measured in them, 0 for clean images."""
+    storage: str = "float32"
+    """Type of the feature volumes: "float32", "float16" or "bfloat16"."""
+    feature_memory: float = 4.0
+    """GiB that the feature volumes of a level may take. Larger ones are not kept but made again, slab by slab, at every
+    iteration."""
+    robust: bool = False
+    """Whether regions that differ much even when aligned (present in one image only) count less and less."""
+    tolerance: float = 1e-3
+    """A level of the deformable stage ends before its iterations are done when the last ones (3 of L-BFGS, 10 of Adam)
+    lowered the loss by less than this share of it; 0 never does."""
     fixed_window: tuple[float, float] | None = None
     """Intensities of the fixed image that are mapped to 0 and 1; None: percentiles 1 and 99 of its foreground."""
     moving_window: tuple[float, float] | None = None
@@ -81,10 +88,12 @@ class Settings:
     levels: tuple[DeformableLevel, ...] = (DeformableLevel(4, 4, 60), DeformableLevel(2, 4, 40),
                                            DeformableLevel(1, 8, 30), DeformableLevel(1, 4, 30))
     """Resolutions of the deformable stage, coarse to fine; empty: affine only."""
+    optimiser: str = "lbfgs"
+    """Of the deformable stage: "lbfgs", or "adam"."""
     learning_rate: float = 0.3
-    """First step of the control points, voxels of the level; decays along a cosine within each level."""
+    """First step of the control points, voxels of the level; Adam's decays along a cosine within each level."""
     final_rate: float = 0.05
-    """Share of the learning rate that is left at the end of a level."""
+    """Share of Adam's learning rate that is left at the end of a level."""
     regularisation: float = 10.0
     """Weight of the bending energy. The energy is that of the control grid in mm, times the squared finest working
     spacing, so that the weight means the same for a mouse and for a man; the similarity is 1 for unrelated images."""
@@ -105,20 +114,23 @@ class Settings:
     def __post_init__(self):
         for field in fields(self):  # reports are JSON, which knows nothing of NumPy
             object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
-        _require(self.features in FEATURES, "features", f"one of {', '.join(FEATURES)}", self.features)
+        parse(self.features)
         _require(self.preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}", self.preset)
         _require(self.device in DEVICES, "device", f"one of {', '.join(DEVICES)}", self.device)
-        for name in ("dns_dilations", "affine_levels", "levels"):
+        _require(self.optimiser in OPTIMISERS, "optimiser", f"one of {', '.join(OPTIMISERS)}", self.optimiser)
+        _require(self.storage in STORAGES, "storage", f"one of {', '.join(STORAGES)}", self.storage)
+        for name in ("affine_levels", "levels"):
             _require(isinstance(getattr(self, name), tuple), name, "a tuple", getattr(self, name))
-        _require(isinstance(self.affine, bool), "affine", "True or False", self.affine)
-        for name in ("mind_radius", "mind_dilation", "max_voxels", "min_size"):
+        for name in ("affine", "robust"):
+            _require(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
+        _require(self.smoothing is None or (_number(self.smoothing) and self.smoothing >= 0), "smoothing",
+                 "None or at least 0", self.smoothing)
+        for name in ("max_voxels", "min_size"):
             _require(_whole(getattr(self, name), 1), name, "a whole number of at least 1", getattr(self, name))
         _require(_whole(self.seed, 0), "seed", "a whole number of at least 0", self.seed)
-        _require(len(self.dns_dilations) > 0 and all(_whole(d, 1) for d in self.dns_dilations), "dns_dilations",
-                 "one or more whole numbers of at least 1", self.dns_dilations)
-        for name in ("dns_noise", "affine_learning_rate", "learning_rate"):
+        for name in ("affine_learning_rate", "learning_rate", "feature_memory"):
             _require(_number(getattr(self, name)) and getattr(self, name) > 0, name, "positive", getattr(self, name))
-        for name in ("regularisation", "strain_weight", "reorient_angle", "margin"):
+        for name in ("regularisation", "strain_weight", "reorient_angle", "margin", "tolerance"):
             _require(_number(getattr(self, name)) and getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("final_rate", "min_overlap"):
             _require(_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, name, "within 0 and 1",
@@ -148,11 +160,9 @@ class Settings:
         return replace(cls(preset=preset, **PRESETS[preset]), **overrides)
 
     @property
-    def extractor(self) -> Mind | IntensityDNS:
-        """The feature extractor that `features` names."""
-        if self.features == "mind":
-            return Mind(self.mind_radius, self.mind_dilation)
-        return IntensityDNS(tuple(self.dns_dilations), self.dns_noise)
+    def terms(self) -> tuple[Term, ...]:
+        """The descriptors that `features` names."""
+        return parse(self.features)
 
 
 #: What the presets change of the defaults of :class:`Settings`.

@@ -1,29 +1,29 @@
-"""The similarity that both stages descend: DSIR-SSD of two feature volumes, 1 for unrelated images."""
+"""The similarity that all stages descend: DSIR-SSD of two feature volumes, 1 for unrelated images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from pymasr import ops
-from pymasr.errors import InputError
 from pymasr.geometry import voxel_matrix
-from pymasr.registration.grids import Volume, pool
+from pymasr.registration.grids import Volume
 
-#: Moments of the features are taken over about this many voxels, on a regular subset.
-SAMPLES = 100_000
+#: Voxels that are looked at together where a whole feature volume is not needed at once.
+PART = 2_000_000
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Features of the two images at one level, and what their comparison needs.
+class Similarity(ABC):
+    """Two images at one level, and what their comparison needs.
 
     Attributes:
-        fixed, moving: feature volumes on the working grids of the level.
-        norm: mean squared difference of a random fixed voxel and a random moving voxel.
+        fixed, moving: on the working grids of the level; what their arrays hold is the subclass's affair.
+        norm: mean squared difference of the features of a random fixed voxel and a random moving voxel.
         outside: how samples beyond the moving grid count, as in :func:`pymasr.ops.warp_ssd`.
     """
 
@@ -41,55 +41,69 @@ class Pair:
         """3 x 4 from fixed to moving working voxels, of a 4 x 4 LPS transform."""
         return voxel_matrix(self.fixed.geometry, self.moving.geometry, transform)
 
+    def weighted(self, weights: torch.Tensor) -> Similarity:
+        """The same with `weights` (1, D, H, W) in place of the fixed mask."""
+        return replace(self, fixed=replace(self.fixed, mask=weights))
+
     def affine_step(self, transform: np.ndarray) -> tuple[float, np.ndarray]:
         """Similarity, and its gradient (3, 4) to :meth:`matrix`."""
-        value, gradient = self._ssd(matrix=torch.from_numpy(self.matrix(transform)))
-        return float(value) / self.norm, gradient.numpy() / self.norm
+        value, gradient = self.ssd(torch.from_numpy(self.matrix(transform)))
+        return value / self.norm, gradient.numpy() / self.norm
 
     def value(self, transform: np.ndarray, displacement: torch.Tensor | None = None) -> float:
         """Similarity under a 4 x 4 LPS transform and a displacement (3, D, H, W) added to it, moving working voxels."""
-        matrix = torch.from_numpy(self.matrix(transform))
-        return float(self._ssd(displacement, matrix=matrix, need_gradient=False)[0]) / self.norm
+        return self.ssd(torch.from_numpy(self.matrix(transform)), displacement, need_gradient=False)[0] / self.norm
 
     def deformable_step(self, displacement: torch.Tensor, matrix: torch.Tensor, out: torch.Tensor) -> float:
         """Similarity; to `out` goes `norm` times its gradient to `displacement` (3, D, H, W), moving working voxels."""
-        return float(self._ssd(displacement, matrix=matrix, out=out)[0]) / self.norm
+        return self.ssd(matrix, displacement, out=out)[0] / self.norm
 
-    def _ssd(self, displacement: torch.Tensor | None = None, **arguments):
-        return ops.warp_ssd(self.fixed.array, self.moving.array, displacement, weights=self.fixed.mask,
-                            moving_mask=self.moving.mask, outside=self.outside, **arguments)
+    @abstractmethod
+    def ssd(self, matrix: torch.Tensor, displacement: torch.Tensor | None = None, *, need_gradient: bool = True,
+            out: torch.Tensor | None = None) -> tuple[float, torch.Tensor | None]:
+        """Value and gradient of :func:`pymasr.ops.warp_ssd` of the features."""
 
-
-def make_pair(fixed: Volume, moving: Volume, factor: int, extractor: Callable[[torch.Tensor], torch.Tensor]) -> Pair:
-    """Descriptors of two working images (1, D, H, W) at `factor` times their spacing.
-
-    Raises:
-        InputError: one of them has the same descriptor everywhere.
-    """
-    volumes = []
-    for image in (fixed, moving):
-        image = pool(image, factor)
-        volumes.append(Volume(extractor(image.array[0]), image.geometry, image.mask))
-    norm = random_pair_ssd(*volumes)
-    if not norm > 0:
-        raise InputError("the images have no structure to align: their descriptors are the same everywhere")
-    # along an axis of one voxel any motion would leave the grid
-    return Pair(*volumes, norm, "border" if 1 in volumes[1].geometry.shape else "exclude")
+    @abstractmethod
+    def differences(self, matrix: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+        """Similarity of every fixed voxel by itself, (1, D, H, W) float32; NaN where it has no partner."""
 
 
-def random_pair_ssd(a: Volume, b: Volume) -> float:
-    """Mean over channels and over all pairs of voxels, one of each volume, of the squared difference."""
-    (mean_a, square_a), (mean_b, square_b) = _moments(a), _moments(b)
-    return float((square_a + square_b - 2 * mean_a * mean_b).mean())
+@dataclass(frozen=True)
+class Pair(Similarity):
+    """Both feature volumes in memory."""
+
+    def ssd(self, matrix, displacement=None, *, need_gradient=True, out=None):
+        value, gradient = ops.warp_ssd(
+            self.fixed.array, self.moving.array, displacement, matrix=matrix, weights=self.fixed.mask,
+            moving_mask=self.moving.mask, outside=self.outside, need_gradient=need_gradient, out=out)
+        return float(value), gradient
+
+    def differences(self, matrix, displacement):
+        result = torch.empty((1, *self.fixed.geometry.shape))
+        for planes in slabs(self.fixed.geometry.shape, PART):
+            result[:, planes] = differences(self.fixed.array[:, planes], self.moving, displacement[:, planes],
+                                            from_plane(matrix, planes.start))
+        return result.div_(self.norm)
 
 
-def _moments(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and mean square of every channel. In NumPy: one thread, so the same bits for any number of them."""
-    step = max(1, round((np.prod(volume.geometry.shape) / SAMPLES) ** (1 / 3)))
-    part = (slice(None), *(slice(None, None, min(step, n)) for n in volume.geometry.shape))
-    values = volume.array[part].flatten(1).double().numpy()
-    weights = np.ones(values.shape[1]) if volume.mask is None else volume.mask[part].flatten().double().numpy()
-    if not weights.any():
-        weights = np.ones(values.shape[1])
-    weights = weights / weights.sum()
-    return (values * weights).sum(1), (values ** 2 * weights).sum(1)
+def slabs(shape, voxels: int, multiple: int = 1) -> list[slice]:
+    """Slices along the first axis of (D, H, W) that hold about `voxels` voxels, a multiple of `multiple` planes."""
+    planes = max(1, voxels // (shape[1] * shape[2] * multiple)) * multiple
+    return [slice(begin, min(begin + planes, shape[0])) for begin in range(0, shape[0], planes)]
+
+
+def from_plane(matrix: torch.Tensor, plane: int) -> torch.Tensor:
+    """A matrix (3, 4) from voxels of a grid, for the grid that begins at plane `plane` of it."""
+    shifted = matrix.clone()
+    shifted[:, 3] += plane * matrix[:, 0]
+    return shifted
+
+
+def differences(fixed: torch.Tensor, moving: Volume, displacement: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of two feature volumes at every voxel of `fixed`, NaN where it has no partner:
+    (1, d, h, w) float32 for (C, d, h, w)."""
+    warped = ops.warp(moving.array, displacement, matrix=matrix)
+    result = (warped.float() - fixed.float()).square_().mean(0, keepdim=True)
+    mask = torch.ones((1, *moving.array.shape[1:])) if moving.mask is None else moving.mask
+    valid = ops.warp(mask, displacement, matrix=matrix, padding="zeros", mode="nearest") > 0.5
+    return result.masked_fill_(~valid, math.nan)

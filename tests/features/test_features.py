@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pymasr.features import IntensityDNS, Mind, normalise
+from pymasr.features import IntensityDNS, Mind, noise_level, normalise
 from pymasr.ops import reference
 
 
@@ -63,3 +63,33 @@ def test_descriptors(extractor, expected):
     result, wanted = extractor(image), expected(image[None, None].double())[0]
     assert torch.allclose(result.double(), wanted, atol=1e-4)
     assert result.dtype == torch.float32 and result.stride(0) == 1, "the fused step reads adjacent channels"
+
+
+@pytest.mark.parametrize("extractor", [Mind(2, 1), IntensityDNS((1, 3))])
+def test_descriptors_write_where_they_are_told_and_know_their_reach(extractor):
+    image = normalise(scan())
+    out = torch.empty((extractor.channels, *image.shape), dtype=torch.float16)
+    assert extractor(image, out=out) is out
+    whole = extractor(image)
+    assert torch.allclose(out.float(), whole, atol=1e-3)
+    changed = image.clone()
+    changed[10, 11, 12] += 0.3
+    if isinstance(extractor, IntensityDNS):  # MIND's bounds see the whole volume
+        where = (extractor(changed) != whole).any(0).nonzero() - torch.tensor([10, 11, 12])
+        assert where.abs().max() == extractor.reach
+
+
+@pytest.mark.parametrize("sigma", [0.03, 0.08])
+def test_noise_is_measured_where_structure_is_not(sigma):
+    z, y, x = torch.meshgrid(*(torch.arange(40.0),) * 3, indexing="ij")
+    smooth = 0.5 + 0.2 * torch.sin(z / 7) * torch.cos(y / 6 + x / 9)
+    assert noise_level(smooth) < 0.005
+    noise = sigma * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(1))
+    assert noise_level(smooth + noise) == pytest.approx(sigma, rel=0.25)
+    thick = noise.unflatten(0, (20, 2)).mean(1).repeat_interleave(2, 0)  # slices twice as thick, and repeated
+    assert noise_level(smooth + thick) == pytest.approx(sigma / 2 ** 0.5, rel=0.25)
+
+
+@pytest.mark.parametrize("image", [torch.zeros(30, 30, 30), torch.rand(3, 40, 40), torch.rand(8, 8, 8)])
+def test_noise_of_too_little_image_counts_as_none(image):
+    assert noise_level(image) == 0

@@ -246,6 +246,37 @@ def test_value_only_and_out():
     assert torch.equal(matrix_out, ops.warp_ssd(fixed, moving, matrix=OBLIQUE)[1])
 
 
+@pytest.mark.parametrize("given", ["displacement", "matrix"])
+def test_total_weight_joins_the_parts_of_a_volume(given):
+    """Values and gradients of two halves, weighted by what they report, are those of the whole."""
+    shape = (8, 9, 11)
+    fixed, moving = features(shape, 5, seed=1)[0], features((7, 9, 10), 5, seed=2)[0]
+    weights = torch.rand((1, *shape), generator=torch.Generator().manual_seed(4))
+    options = {"displacement": field(shape, 1.5, matrix=OBLIQUE[None])[0]} if given == "displacement" else {}
+    total = torch.empty((), dtype=torch.float64)
+    whole, whole_gradient = ops.warp_ssd(fixed, moving, matrix=OBLIQUE, weights=weights, total_weight=total, **options)
+    parts = []
+    for begin in (0, 4):
+        planes = slice(begin, begin + 4)
+        matrix = OBLIQUE.clone()
+        matrix[:, 3] += begin * matrix[:, 0]
+        own = {name: value[:, planes] for name, value in options.items()}
+        part = torch.empty((), dtype=torch.float64)
+        value, gradient = ops.warp_ssd(fixed[:, planes], moving, matrix=matrix, weights=weights[:, planes],
+                                       total_weight=part, **own)
+        if given == "matrix":
+            gradient[:, 0] += begin * gradient[:, 3]
+        parts.append((value, gradient, part))
+    assert float(sum(p for *_, p in parts)) == pytest.approx(float(total), rel=1e-12)
+    assert float(sum(v * p for v, _, p in parts) / total) == pytest.approx(float(whole), rel=1e-6)
+    joined = [g * (p / total) for _, g, p in parts]
+    joined = torch.cat(joined, 1) if given == "displacement" else sum(joined)
+    assert relative_error(joined, whole_gradient.double()) < 1e-5
+    value, gradient = ops.warp_ssd(fixed, moving, matrix=OBLIQUE, weights=weights, need_gradient=False,
+                                   total_weight=total, **options)
+    assert gradient is None and float(value) == float(whole)
+
+
 def test_autograd():
     shape = (4, 5, 18)
     fixed, moving = features(shape, 6, seed=1, batch=2), features(shape, 6, seed=2, batch=2)
@@ -302,6 +333,15 @@ def test_numpy():
     assert ops.warp_ssd(fixed.numpy(), moving.numpy(), displacement.numpy(), need_gradient=False)[1] is None
     # a matrix from NumPy does not turn tensors into arrays
     assert isinstance(ops.warp_ssd(fixed, moving, displacement, matrix=OBLIQUE.numpy())[1], torch.Tensor)
+
+
+def test_bad_total_weights_are_named():
+    fixed, displacement = features((4, 5, 6), 2)[0], torch.zeros(3, 4, 5, 6)
+    for bad in (torch.empty(1, dtype=torch.float64), torch.empty(()), 3.0):
+        with pytest.raises(ValueError, match=r"total_weight must be \(\) torch.float64"):
+            ops.warp_ssd(fixed, fixed, displacement, total_weight=bad)
+    with pytest.raises(ValueError, match="with total_weight the value is not differentiable"):
+        ops.warp_ssd(fixed, fixed, displacement.requires_grad_(), total_weight=torch.empty((), dtype=torch.float64))
 
 
 def test_bad_arguments_are_named():

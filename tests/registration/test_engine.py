@@ -78,8 +78,8 @@ def test_images_far_apart_are_centred_and_the_user_is_told():
 
 def test_what_lies_outside_the_fixed_mask_has_no_influence():
     fixed, moving = phantom.pair(CUBE, CUBE, phantom.bend)
-    settings = dataclasses.replace(QUICK, features="dns", fixed_window=(0.0, 100.0), dns_dilations=(1,),
-                                   levels=(DeformableLevel(1, 4, 20),), affine=False)
+    settings = dataclasses.replace(QUICK, features="dns(dilations=(1,))", fixed_window=(0.0, 100.0),
+                                   levels=(DeformableLevel(1, 4, 20),), affine=False, smoothing=0)
     mask = torch.zeros(CUBE.shape)
     mask[:, :, :22] = 1
     spoilt = fixed.array.clone()

@@ -1,0 +1,80 @@
+"""Which descriptors are compared, and how much each of them counts: "mind", "dns(noise=0.001)", "mind + 0.5 * dns"."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+from dataclasses import dataclass
+
+from pymasr.errors import InputError
+from pymasr.features.descriptors import Descriptor, IntensityDNS, Mind
+
+#: Names of the descriptors.
+DESCRIPTORS: dict[str, type] = {"mind": Mind, "dns": IntensityDNS}
+
+
+@dataclass(frozen=True)
+class Term:
+    """A descriptor and its weight in the similarity, relative to the other terms'."""
+
+    weight: float
+    descriptor: Descriptor
+
+
+def parse(text: str) -> tuple[Term, ...]:
+    """The terms of a sum of descriptors.
+
+    A term is a name (``mind``, ``dns``), with parameters if wanted (``mind(radius=2, dilation=2)``,
+    ``dns(dilations=(1, 3), noise=0.001)``: the attributes of :class:`~pymasr.features.Mind` and
+    :class:`~pymasr.features.IntensityDNS`), and with a weight before it if wanted (``0.5 * dns``).
+
+    Raises InputError with one sentence for anything else.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"features must be text such as mind or mind + 0.5 * dns, got {text!r}")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise _unreadable(text) from error
+    return tuple(_terms(tree, text))
+
+
+def _terms(node: ast.expr, text: str) -> list[Term]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _terms(node.left, text) + _terms(node.right, text)
+    weight = 1.0
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        weight, node = _literal(node.left, text), node.right
+        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 < weight < float("inf"):
+            raise InputError(f"features: a weight must be a positive number, got {weight!r} in {text!r}")
+    if isinstance(node, ast.Name):
+        return [Term(float(weight), _descriptor(node.id, {}))]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        return [Term(float(weight), _descriptor(node.func.id, {k.arg: _literal(k.value, text) for k in node.keywords}))]
+    raise _unreadable(text)
+
+
+def _descriptor(name: str, parameters: dict) -> Descriptor:
+    if name not in DESCRIPTORS:
+        raise InputError(f"features: there is no descriptor called {name}, expected {' or '.join(DESCRIPTORS)}")
+    kind = DESCRIPTORS[name]
+    known = [field.name for field in dataclasses.fields(kind)]
+    for given in parameters:
+        if given not in known:
+            near = difflib.get_close_matches(str(given), known, 1)
+            raise InputError(f"features: {name} has no parameter {given}, "
+                             + (f"did you mean {near[0]}?" if near else f"expected {' or '.join(known)}"))
+    return kind(**parameters)
+
+
+def _literal(node: ast.expr, text: str):
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise _unreadable(text) from error
+
+
+def _unreadable(text: str) -> InputError:
+    return InputError(f"features must be descriptors added up, such as mind, dns(noise=0.001) or mind + 0.5 * dns, "
+                      f"got {text!r}")

@@ -1,0 +1,116 @@
+"""What is compared: descriptors of the images of a level, smoothed as their noise asks for, in one feature volume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pymasr.features import Term
+from pymasr.features.descriptors import channels_adjacent
+from pymasr.registration.grids import smooth
+
+#: Standard deviation of the noise, of intensities in [0, 1], up to which images are left as they are, and from which
+#: they are smoothed with MOST_SMOOTHING; in between it grows in proportion.
+QUIET, NOISY = 0.02, 0.05
+#: Standard deviation of the Gaussian, voxels.
+MOST_SMOOTHING = 0.7
+
+
+@dataclass(frozen=True)
+class FeatureMaker:
+    """From an image of a level to the features that are compared.
+
+    Attributes:
+        terms: the descriptors; their channels follow each other.
+        shape: of the image.
+        dtype: of the features.
+        smoothing: standard deviation in voxels of the Gaussian that the image is smoothed with before.
+        scales: factor of each term's features.
+    """
+
+    terms: tuple[Term, ...]
+    shape: tuple[int, int, int]
+    dtype: torch.dtype = torch.float32
+    smoothing: float = 0.0
+    scales: tuple[float, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        return sum(term.descriptor.channels for term in self.terms)
+
+    @property
+    def bytes(self) -> int:
+        """Of the whole feature volume."""
+        return self.channels * math.prod(self.shape) * self.dtype.itemsize
+
+    def of_terms(self, features: torch.Tensor) -> list[torch.Tensor]:
+        """The part of a feature volume that belongs to each term."""
+        return list(features.split([term.descriptor.channels for term in self.terms]))
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Features (C, D, H, W) of an image (D, H, W), with adjacent channels."""
+        image = smooth(image, [self.smoothing] * 3)
+        features = channels_adjacent(self.channels, image, self.dtype)
+        for term, part in zip(self.terms, self.of_terms(features), strict=True):
+            term.descriptor(image, out=part)
+        return self.scale(features)
+
+    def scale(self, features: torch.Tensor) -> torch.Tensor:
+        """Multiply, in place, each term's features by its factor."""
+        for part, factor in zip(self.of_terms(features), self.scales or (1.0,) * len(self.terms), strict=True):
+            if factor != 1:
+                part.mul_(factor)
+        return features
+
+    def part(self, image: torch.Tensor, box: tuple[slice, slice, slice]) -> torch.Tensor:
+        """The features in a box of the image, from the box and what is around it as far as it matters."""
+        reach = max(term.descriptor.reach for term in self.terms) + math.ceil(3 * self.smoothing) + 1
+        full = [slice(*b.indices(n)) for b, n in zip(box, image.shape, strict=True)]
+        wide = [slice(max(0, b.start - reach), min(n, b.stop + reach)) for b, n in zip(full, image.shape, strict=True)]
+        features = self(image[wide[0], wide[1], wide[2]].contiguous())
+        inner = [slice(b.start - w.start, b.stop - w.start) for b, w in zip(full, wide, strict=True)]
+        return features[:, inner[0], inner[1], inner[2]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the similarity is made of.
+
+    Attributes:
+        terms: descriptors and their weights.
+        dtype: of the feature volumes.
+        memory: bytes that the feature volumes of a level may take; beyond them they are made slab by slab, anew at
+            every step.
+        noise: standard deviation of the noise of the noisier image at the finest level.
+        smoothing: standard deviation in voxels of the smoothing at every level; None derives it from the noise.
+    """
+
+    terms: tuple[Term, ...]
+    dtype: torch.dtype = torch.float32
+    memory: float = math.inf
+    noise: float = 0.0
+    smoothing: float | None = 0.0
+
+    def maker(self, factor: int, shape: tuple[int, int, int]) -> FeatureMaker:
+        """Of the level whose voxels are `factor` finest voxels wide: their means are less noisy."""
+        smoothing = self.smoothing
+        if smoothing is None:
+            share = (self.noise / factor ** 1.5 - QUIET) / (NOISY - QUIET)
+            smoothing = MOST_SMOOTHING * min(max(share, 0.0), 1.0)
+        return FeatureMaker(self.terms, shape, self.dtype, smoothing)
+
+    def scales(self, norms: Sequence[float]) -> tuple[tuple[float, ...], float]:
+        """Factors of the terms' features such that each counts by its weight, whatever its channels and values; and the
+        mean squared difference of unrelated voxels of the whole then.
+
+        `norms` holds that mean for each term alone, unscaled. A single term keeps its values.
+        """
+        if len(self.terms) == 1:
+            return (1.0,), norms[0]
+        total = sum(term.weight for term in self.terms)
+        channels = sum(term.descriptor.channels for term in self.terms)
+        return tuple(math.sqrt(channels / term.descriptor.channels * term.weight / (total * norm))
+                     for term, norm in zip(self.terms, norms, strict=True)), 1.0

@@ -1,0 +1,115 @@
+"""The similarity of volumes whose features would not fit: they are made slab by slab, anew at every step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from pymasr import ops
+from pymasr.registration.comparison import FeatureMaker
+from pymasr.registration.grids import Volume
+from pymasr.registration.similarity import Similarity, differences, from_plane, slabs
+
+#: Voxels of the fixed image in a slab: enough that what is made twice, around every slab, is little.
+SLAB = 4_000_000
+
+
+@dataclass(frozen=True)
+class TiledPair(Similarity):
+    """`fixed` and `moving` hold the images (1, D, H, W); the features of one slab of the fixed image, and of the part
+    of the moving image that it meets, are made when they are needed.
+
+    The numbers are those of :class:`~pymasr.registration.similarity.Pair`; only a descriptor that looks at the whole
+    volume (MIND, for the bounds of V) looks at the slab instead.
+
+    Attributes:
+        makers: from an image to its features, of the fixed and of the moving image.
+        part: fixed voxels of a slab, about.
+    """
+
+    makers: tuple[FeatureMaker, FeatureMaker]
+    part: int = SLAB
+
+    def ssd(self, matrix, displacement=None, *, need_gradient=True, out=None):
+        dense = need_gradient and displacement is not None
+        if dense and out is None:
+            out = torch.empty_like(displacement)
+        total = torch.empty((), dtype=torch.float64)
+        weighted, weights, to_matrix = 0.0, [], torch.zeros((3, 4), dtype=torch.float64)
+        for tile in self._tiles(matrix, displacement):
+            value, gradient = ops.warp_ssd(
+                tile.fixed, tile.moving.array, tile.displacement, matrix=tile.matrix, weights=tile.weights,
+                moving_mask=tile.moving.mask, outside=self.outside, need_gradient=need_gradient,
+                out=out[:, tile.planes] if dense else None, total_weight=total)
+            weights.append(float(total))
+            if weights[-1]:
+                weighted += weights[-1] * float(value)
+                if need_gradient and not dense:
+                    to_matrix += weights[-1] * tile.to_whole_matrix(gradient)
+        whole = sum(weights)
+        value = weighted / whole if whole else math.nan
+        if not need_gradient:
+            return value, None
+        if not dense:
+            return value, to_matrix / whole if whole else to_matrix
+        for planes, weight in zip(slabs(self.fixed.geometry.shape, self.part), weights, strict=True):
+            out[:, planes].mul_(weight / whole if whole else 0.0)
+        return value, out
+
+    def differences(self, matrix, displacement):
+        result = torch.empty((1, *self.fixed.geometry.shape))
+        for tile in self._tiles(matrix, displacement):
+            result[:, tile.planes] = differences(tile.fixed, tile.moving, tile.displacement, tile.matrix)
+        return result.div_(self.norm)
+
+    def _tiles(self, matrix: torch.Tensor, displacement: torch.Tensor | None) -> Iterator[_Tile]:
+        shape = self.fixed.geometry.shape
+        for planes in slabs(shape, self.part):
+            u = None if displacement is None else displacement[:, planes]
+            to_moving = from_plane(matrix, planes.start)
+            box = _reached(to_moving, u, (planes.stop - planes.start, *shape[1:]), self.moving.geometry.shape)
+            to_moving[:, 3] -= torch.tensor([float(b.start) for b in box], dtype=torch.float64)
+            weights, mask = self.fixed.mask, self.moving.mask
+            yield _Tile(planes, self.makers[0].part(self.fixed.array[0], (planes, slice(None), slice(None))),
+                        Volume(self.makers[1].part(self.moving.array[0], box), self.moving.geometry,
+                               None if mask is None else mask[:, box[0], box[1], box[2]]),
+                        u, to_moving, None if weights is None else weights[:, planes])
+
+
+@dataclass
+class _Tile:
+    """Some planes of the fixed image, and the box of the moving image that they meet, with the matrix between them."""
+
+    planes: slice
+    fixed: torch.Tensor
+    moving: Volume
+    displacement: torch.Tensor | None
+    matrix: torch.Tensor
+    weights: torch.Tensor | None
+
+    def to_whole_matrix(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Gradient to the matrix between the whole grids, from that to `matrix`."""
+        gradient = gradient.clone()
+        gradient[:, 0] += self.planes.start * gradient[:, 3]
+        return gradient
+
+
+def _reached(matrix: torch.Tensor, displacement: torch.Tensor | None, shape: tuple[int, ...],
+             limit: tuple[int, ...]) -> tuple[slice, slice, slice]:
+    """The box of a grid of shape `limit` in which matrix (v, 1) + displacement[v] can lie, and the voxels around it."""
+    box = []
+    for axis, n in enumerate(limit):
+        ends = matrix[axis, :3] * torch.tensor([s - 1.0 for s in shape], dtype=torch.float64)
+        low = float(matrix[axis, 3] + ends.clamp(max=0).sum())
+        high = float(matrix[axis, 3] + ends.clamp(min=0).sum())
+        if displacement is not None:
+            low += float(displacement[axis].min())
+            high += float(displacement[axis].max())
+        if not low <= high:  # NaN: anywhere
+            low, high = 0.0, float(n)
+        first = min(max(math.floor(low) - 1, 0), n - 1)
+        box.append(slice(first, min(max(math.ceil(high) + 2, first + 1), n)))
+    return tuple(box)
