@@ -1,0 +1,99 @@
+"""Promise: the benchmarks measure distances from the truth, overlap and folding as they say, whatever the grid."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from benchmarks import pairs
+
+SHAPE = (12, 14, 10)
+
+
+def _image(array, spacing=(2.0, 2.0, 2.0), origin=(9.0, 13.0, -11.0), direction=(-1, 0, 0, 0, -1, 0, 0, 0, 1)):
+    image = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    image.SetDirection(direction)
+    return image
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Fixed and moving points differ by (1.5, -2, 4) mm in LPS."""
+    nibabel = pytest.importorskip("nibabel", reason="nibabel reads the true displacement")
+    pair = pairs.Pair(tmp_path, "openms_p07", "T2", "T1", "small")
+    pair.folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    image = _image(rng.random(SHAPE, np.float32))
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[4:8, 4:10, 3:5], labels[4:8, 4:10, 5:7] = 1, 2
+    for file in (pair.fixed_file, pair.moving_file):
+        sitk.WriteImage(image, str(file))
+    sitk.WriteImage(_image((labels > 0).astype(np.uint8)), str(pair.folder / "fixed_mask.nii.gz"))
+    sitk.WriteImage(_image(labels), str(pair.folder / "fixed_label.nii.gz"))
+    # two voxels higher along z in the moving image
+    sitk.WriteImage(_image(np.roll(labels, 2, axis=0)), str(tmp_path / "openms_p07" / "moving_label.nii.gz"))
+    truth = np.broadcast_to(np.float32([-1.5, 2, 4]), (*SHAPE[::-1], 3))  # RAS
+    nibabel.save(nibabel.Nifti1Image(truth, np.eye(4)), pair.folder / "disp_fixed2moving_mm.nii.gz")
+    return pair
+
+
+def _field(vector, shape=SHAPE, **grid):
+    return _image(np.broadcast_to(np.float32(vector), (*shape, 3)).copy(), **grid)
+
+
+def test_the_truth_scores_zero(pair):
+    score = pair.score(_field((1.5, -2, 4)))
+    assert score["tre"] == score["tre_p95"] == 0 and score["folded"] == 0
+    assert score["tre_start"] == pytest.approx(np.linalg.norm((1.5, 2, 4)))
+
+
+def test_a_wrong_sign_is_an_error(pair):
+    assert pair.score(_field((-1.5, -2, 4)))["tre"] == pytest.approx(3)
+
+
+def test_another_grid_is_resampled(pair):
+    # the same extent with voxels half as wide along z, not flipped along x and y
+    field = _field((1.5, -2, 4), (24, 14, 10), spacing=(2.0, 2.0, 1.0), origin=(-9.0, -13.0, -11.5),
+                   direction=(1, 0, 0, 0, 1, 0, 0, 0, 1))
+    assert pair.score(field)["tre"] == pytest.approx(0, abs=1e-6)
+
+
+def test_labels_overlap_where_the_field_leads(pair):
+    score = pair.score(_field((0, 0, 4)))
+    assert score["dice"] == {"1": 1, "2": 1, "mean": 1}
+    assert score["dice_start"] == pytest.approx(0.5)
+    sideways = pair.score(_field((2, 0, 4)))["dice"]  # x is flipped: one voxel to the left, half of each label
+    assert sideways["1"] == pytest.approx(0.5) and sideways["mean"] == pytest.approx(0.5)
+
+
+def test_folding_is_seen(pair):
+    field = np.zeros((*SHAPE, 3), np.float32)
+    field[..., 0] = 2 * 2 * np.arange(SHAPE[2])  # x runs against the index: x - 2 i + 4 i
+    assert pair.score(_image(field))["folded"] == 1
+
+
+def test_upsampling_keeps_the_extent():
+    image = _image(np.tile(np.arange(10, dtype=np.float32), (12, 14, 1)))
+    finer = pairs.upsample(image, (20, 14, 36))
+    assert finer.GetSize() == (20, 14, 36) and finer.GetPixelID() == sitk.sitkFloat32
+    assert finer.GetSpacing() == pytest.approx((1, 2, 2 / 3))
+    for corner in ((-0.5, -0.5, -0.5), (9.5, 13.5, 11.5)):
+        there = [-0.5 if c < 0 else n - 0.5 for c, n in zip(corner, finer.GetSize())]
+        assert (finer.TransformContinuousIndexToPhysicalPoint(there)
+                == pytest.approx(image.TransformContinuousIndexToPhysicalPoint(corner)))
+    inside = sitk.GetArrayFromImage(finer)[18, 7, 4:16]
+    np.testing.assert_allclose(inside, np.arange(4, 16) / 2 - 0.25, atol=0.05)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"openms_p07.small.fixed_T2\.nii\.gz"):
+        pairs.find(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"inter_p07T1_to_p19T2.fixed_T2\.nii\.gz"):
+        pairs.inter_subject(tmp_path)
+
+
+def test_hard_images_need_the_script(pair):
+    hard = pairs.Pair(pair.data, pair.subject, pair.fixed, pair.moving, pair.level, "hard")
+    with pytest.raises(FileNotFoundError, match=r"degrade\.py"):
+        hard.images()
