@@ -51,6 +51,12 @@ class Pair:
         return {name: getattr(self, name) for name in ("subject", "fixed", "moving", "level", "variant")}
 
     @property
+    def name(self) -> str:
+        """The same in a line."""
+        variant = "" if self.variant == "plain" else f", {self.variant}"
+        return f"{self.subject} {self.fixed} <- {self.moving} {self.level}{variant}"
+
+    @property
     def folder(self) -> pathlib.Path:
         """Where the files of the fixed image are."""
         return self.data / self.subject / ("" if self.level == "inter" else self.level)
