@@ -26,6 +26,8 @@ from benchmarks.methods import METHODS
 
 #: Compared by turns in one process when no others are asked for.
 INTERLEAVED = ("convexadam", "pymasr-mind", "pymasr-dns")
+#: What changes the threads of the tools from outside.
+THREADING = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
 
 def registration(method: str, pair: pairs.Pair) -> dict:
@@ -41,10 +43,15 @@ def registration(method: str, pair: pairs.Pair) -> dict:
             "grid": (field.GetSpacing(), field.GetOrigin(), field.GetDirection())}
 
 
+def conditions() -> dict:
+    """What a time depends on beside the machine: ours, and what else ran (``load``, processes over a minute)."""
+    return {"commit": measure.commit(), "load": os.getloadavg()[0],
+            "environment": {name: os.environ[name] for name in THREADING if name in os.environ}}
+
+
 def row(method: str, pair: pairs.Pair, limit: float) -> dict:
     """One registration: its costs and scores, or the ``failure`` that kept it from them."""
-    found = {"method": method, **pair.case, "commit": measure.commit(), "versions": METHODS[method].versions(),
-             "load": os.getloadavg()[0]}
+    found = {"method": method, **pair.case, **conditions(), "versions": METHODS[method].versions()}
     try:
         cost = measure.in_own_process(registration, method, pair, limit=limit)
     except RuntimeError as error:
@@ -71,7 +78,7 @@ def interleaved(names: Sequence[str], pair: pairs.Pair, rounds: int) -> dict[str
 
 
 def interleaved_row(names: Sequence[str], pair: pairs.Pair, rounds: int, limit: float) -> dict:
-    found = {**pair.case, "rounds": rounds, "commit": measure.commit(), "load": os.getloadavg()[0],
+    found = {**pair.case, "rounds": rounds, **conditions(),
              "versions": {name: METHODS[name].versions() for name in names}}
     try:
         return {**found, "seconds": measure.in_own_process(interleaved, names, pair, rounds, limit=limit)}
@@ -135,7 +142,8 @@ def show(result: dict) -> None:
         mean = f"mean TRE of {len(errors)} {np.mean(errors):.3f} mm, " if errors else ""
         console.print(f"{method}, {variant}: {mean}median {np.median([r['seconds'] for r in rows]):.1f} s "
                       f"({np.median([r['cpu_seconds'] for r in rows]):.1f} s of CPU), "
-                      f"peak {max(r['peak_memory_mib'] for r in rows):.0f} MiB, load {max(r['load'] for r in rows):.1f}")
+                      f"peak {max(r['peak_memory_mib'] for r in rows):.0f} MiB, "
+                      f"load {min(r['load'] for r in rows):.1f} to {max(r['load'] for r in rows):.1f}")
     for row in result["interleaved"]:
         if "seconds" in row:
             times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in row["seconds"].items())
