@@ -107,8 +107,9 @@ def elastix_displacement(parameters, moving, geometry: Geometry) -> sitk.Image:
     """The field of elastix's transform `parameters` on the fixed grid, which they name."""
     import itk
 
-    field = itk.transformix_deformation_field(moving, parameters)
-    return vectors_to_sitk(itk.array_from_image(field), geometry)
+    with tempfile.TemporaryDirectory() as folder:  # it writes the field to a file too
+        field = itk.transformix_deformation_field(moving, parameters, output_directory=folder)
+        return vectors_to_sitk(itk.array_from_image(field), geometry)
 
 
 def _to_itk(image: sitk.Image):

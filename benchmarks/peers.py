@@ -4,7 +4,10 @@ convexAdam, elastix and ANTs (SyN) with the settings in :mod:`benchmarks.methods
 pair of :mod:`benchmarks.pairs`, every registration in a process of its own. Seconds are those of the registration,
 without imports, files and the conversion of its result; memory is the peak of the whole process until then. A tool
 that crashes, is not installed or ends worse than it started makes a row with the reason. ``--interleaved`` measures
-time alone, several tools in one process by turns. Needs the pairs in ../shared/data, nibabel and the extra `peers`.
+time alone, several tools in one process by turns. Needs the pairs in ../shared/data, nibabel and the tools:
+
+    pip install -c constraints.txt -e ".[bench,peers]"
+    pip install -c constraints.txt --no-deps antspyx
 """
 
 from __future__ import annotations
@@ -52,6 +55,8 @@ def conditions() -> dict:
 def row(method: str, pair: pairs.Pair, limit: float) -> dict:
     """One registration: its costs and scores, or the ``failure`` that kept it from them."""
     found = {"method": method, **pair.case, **conditions(), "versions": METHODS[method].versions()}
+    if missing := [name for name, version in found["versions"].items() if version is None]:
+        return {**found, "failure": f"not installed: {', '.join(missing)}"}
     try:
         cost = measure.in_own_process(registration, method, pair, limit=limit)
     except RuntimeError as error:

@@ -3,43 +3,20 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from synthetic_pairs import SHAPE, image_of, write_pair
 
 from benchmarks import pairs
-
-SHAPE = (12, 14, 10)
-
-
-def _image(array, spacing=(2.0, 2.0, 2.0), origin=(9.0, 13.0, -11.0), direction=(-1, 0, 0, 0, -1, 0, 0, 0, 1)):
-    image = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
-    image.SetSpacing(spacing)
-    image.SetOrigin(origin)
-    image.SetDirection(direction)
-    return image
 
 
 @pytest.fixture
 def pair(tmp_path):
     """Fixed and moving points differ by (1.5, -2, 4) mm in LPS."""
-    nibabel = pytest.importorskip("nibabel", reason="nibabel reads the true displacement")
-    pair = pairs.Pair(tmp_path, "openms_p07", "T2", "T1", "small")
-    pair.folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    image = _image(rng.random(SHAPE, np.float32))
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[4:8, 4:10, 3:5], labels[4:8, 4:10, 5:7] = 1, 2
-    for file in (pair.fixed_file, pair.moving_file):
-        sitk.WriteImage(image, str(file))
-    sitk.WriteImage(_image((labels > 0).astype(np.uint8)), str(pair.folder / "fixed_mask.nii.gz"))
-    sitk.WriteImage(_image(labels), str(pair.folder / "fixed_label.nii.gz"))
-    # two voxels higher along z in the moving image
-    sitk.WriteImage(_image(np.roll(labels, 2, axis=0)), str(tmp_path / "openms_p07" / "moving_label.nii.gz"))
-    truth = np.broadcast_to(np.float32([-1.5, 2, 4]), (*SHAPE[::-1], 3))  # RAS
-    nibabel.save(nibabel.Nifti1Image(truth, np.eye(4)), pair.folder / "disp_fixed2moving_mm.nii.gz")
-    return pair
+    pytest.importorskip("nibabel", reason="nibabel reads the true displacement")
+    return write_pair(pairs.Pair(tmp_path, "openms_p07", "T2", "T1", "small"), (1.5, -2, 4))
 
 
 def _field(vector, shape=SHAPE, **grid):
-    return _image(np.broadcast_to(np.float32(vector), (*shape, 3)).copy(), **grid)
+    return image_of(np.broadcast_to(np.float32(vector), (*shape, 3)).copy(), **grid)
 
 
 def test_the_truth_scores_zero(pair):
@@ -70,11 +47,11 @@ def test_labels_overlap_where_the_field_leads(pair):
 def test_folding_is_seen(pair):
     field = np.zeros((*SHAPE, 3), np.float32)
     field[..., 0] = 2 * 2 * np.arange(SHAPE[2])  # x runs against the index: x - 2 i + 4 i
-    assert pair.score(_image(field))["folded"] == 1
+    assert pair.score(image_of(field))["folded"] == 1
 
 
 def test_upsampling_keeps_the_extent():
-    image = _image(np.tile(np.arange(10, dtype=np.float32), (12, 14, 1)))
+    image = image_of(np.tile(np.arange(10, dtype=np.float32), (12, 14, 1)))
     finer = pairs.upsample(image, (20, 14, 36))
     assert finer.GetSize() == (20, 14, 36) and finer.GetPixelID() == sitk.sitkFloat32
     assert finer.GetSpacing() == pytest.approx((1, 2, 2 / 3))
