@@ -124,7 +124,7 @@ def show(result: dict) -> None:
     if lines:
         table = Table(box=rich.box.SIMPLE_HEAD, title="mean TRE in mm (95th percentile)")
         for column in ("method", "variant", "pair", *pairs.LEVELS):
-            table.add_column(column)
+            table.add_column(column, no_wrap=True)
         for key, found in lines.items():
             table.add_row(*key, *(text(found.get(level)) for level in pairs.LEVELS))
         console.print(table)
@@ -132,8 +132,8 @@ def show(result: dict) -> None:
     if two_subjects:
         table = Table(box=rich.box.SIMPLE_HEAD, title="two subjects: Dice of the tissues, share of folded voxels")
         labels = list(two_subjects[0]["dice"])
-        for column in ("method", *labels, "mean at the start", "folded"):
-            table.add_column(column)
+        for column in ("method", *labels, "at the start", "folded"):
+            table.add_column(column, no_wrap=column != "at the start")
         for row in two_subjects:
             table.add_row(row["method"], *(f"{row['dice'][label]:.3f}" for label in labels),
                           f"{row['dice_start']:.3f}", f"{100 * row['folded']:.2f} %")

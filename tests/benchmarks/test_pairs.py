@@ -70,7 +70,12 @@ def test_missing_files_are_named(tmp_path):
         pairs.inter_subject(tmp_path)
 
 
-def test_hard_images_need_the_script(pair):
-    hard = pairs.Pair(pair.data, pair.subject, pair.fixed, pair.moving, pair.level, "hard")
-    with pytest.raises(FileNotFoundError, match=r"degrade\.py"):
+def test_hard_images_come_from_the_script(tmp_path):
+    hard = write_pair(pairs.Pair(tmp_path / "data", *pairs.INTER_SUBJECT, "inter", "hard"), None)
+    with pytest.raises(FileNotFoundError, match=r"eval.degrade\.py"):
         hard.images()
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "degrade.py").write_text("def degrade(image, seed):\n    return image + seed\n")
+    (fixed, moving), plain = hard.images(), pairs.inter_subject(tmp_path / "data").images()
+    for image, before, seed in ((fixed, plain[0], 1), (moving, plain[1], 2)):
+        np.testing.assert_allclose(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(before) + seed)
