@@ -1,9 +1,8 @@
 """Error and time of ``pymasr.register`` on the development pairs: ``python -m benchmarks.development_pairs``.
 
-Brain MR of two patients in several contrasts (made from Lesjak et al., Neuroinformatics 2018, CC-BY), each pair related
-by a known smooth deformation of about 2 (small), 4 (medium) or 10 mm (large). The error is the distance from the true
-displacement, mean over the brain mask, which the registration is not given. Needs the pairs in ../shared/data, nibabel.
-Exits with status 1 when there are none.
+Brain MR of two patients, each pair related by a known smooth deformation (see :mod:`benchmarks.pairs`). The error is
+the distance from the true displacement, mean over the brain mask, which the registration is not given. Needs the pairs
+in ../shared/data, nibabel. Exits with status 1 when there are none.
 """
 
 from __future__ import annotations
@@ -17,48 +16,28 @@ from collections.abc import Sequence
 
 import numpy as np
 import rich.box
-import SimpleITK as sitk
 import torch
 from rich.console import Console
 from rich.table import Table
 
 import pymasr
-from benchmarks import measure
+from benchmarks import measure, pairs
 from pymasr import runtime
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-#: Subject, contrast of the fixed image, contrast of the moving image.
-CASES = (("openms_p07", "T2", "T1"), ("openms_p07", "FLAIR", "T1"), ("openms_p19", "T1", "T2"))
-LEVELS = ("small", "medium", "large")
 
-
-def true_displacement(file: pathlib.Path) -> np.ndarray:
-    """(D, H, W, 3), LPS mm; the file holds (X, Y, Z, 3) in RAS."""
-    import nibabel
-
-    return np.asarray(nibabel.load(file).dataobj, np.float64).transpose(2, 1, 0, 3) * (-1, -1, 1)
-
-
-def measure_pair(data: pathlib.Path, case: tuple[str, str, str], level: str, **settings) -> dict:
+def measure_pair(pair: pairs.Pair, **settings) -> dict:
     """Errors in mm and seconds of one registration, files read included, none written."""
-    subject, fixed, moving = case
-    folder = data / subject / level
     started = time.perf_counter()
-    result = pymasr.register(folder / f"fixed_{fixed}.nii.gz", data / subject / f"aligned_{moving}.nii.gz", **settings)
+    result = pymasr.register(pair.fixed_file, pair.moving_file, **settings)
     seconds = time.perf_counter() - started
-    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "fixed_mask.nii.gz"))) > 0
-    truth = true_displacement(folder / "disp_fixed2moving_mm.nii.gz")
-    error = np.linalg.norm(sitk.GetArrayFromImage(result.displacement) - truth, axis=-1)[mask]
-    return {"subject": subject, "fixed": fixed, "moving": moving, "level": level, "seconds": seconds,
-            "tre_start": float(np.linalg.norm(truth, axis=-1)[mask].mean()), "tre": float(error.mean()),
-            "tre_p95": float(np.percentile(error, 95)), "folded": result.report["folded"],
+    return {**pair.case, "seconds": seconds, **pair.score(result.displacement),
             "peak_memory_mib": result.report["peak_memory_mib"], **settings}
 
 
 def show(rows: Sequence[dict], console: Console) -> None:
     """The errors, one line a pair and contrast."""
     table = Table(box=rich.box.SIMPLE_HEAD, title="mean TRE in mm (95th percentile; seconds)")
-    for column in ("features", "preset", "pair", *LEVELS):
+    for column in ("features", "preset", "pair", *pairs.LEVELS):
         table.add_column(column)
     lines: dict[tuple, dict] = {}
     for row in rows:
@@ -66,7 +45,7 @@ def show(rows: Sequence[dict], console: Console) -> None:
         lines.setdefault((row["features"], row["preset"], pair), {})[row["level"]] = row
     for key, found in lines.items():
         table.add_row(*key, *(f"{r['tre']:.3f} ({r['tre_p95']:.2f}; {r['seconds']:.1f} s)" if r else "-"
-                              for r in map(found.get, LEVELS)))
+                              for r in map(found.get, pairs.LEVELS)))
     console.print(table)
     for key in dict.fromkeys((r["features"], r["preset"]) for r in rows):
         chosen = [r for r in rows if (r["features"], r["preset"]) == key]
@@ -76,18 +55,19 @@ def show(rows: Sequence[dict], console: Console) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.development_pairs", description=__doc__.split(":")[0])
-    parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--data", type=pathlib.Path, default=pairs.DATA)
     parser.add_argument("--features", nargs="+", default=["mind", "dns"])
     parser.add_argument("--presets", nargs="+", default=["default"])
-    parser.add_argument("--levels", nargs="+", choices=LEVELS, default=list(LEVELS))
+    parser.add_argument("--levels", nargs="+", choices=pairs.LEVELS, default=list(pairs.LEVELS))
     parser.add_argument("-o", "--output", type=pathlib.Path, help="JSON file for the numbers")
     chosen = parser.parse_args(arguments)
-    if not all((chosen.data / subject).is_dir() for subject, *_ in CASES):
-        expected = ", ".join(sorted({subject for subject, *_ in CASES}))
-        print(f"development_pairs: no pairs in {chosen.data}, expected {expected} there", file=sys.stderr)
+    try:
+        found = pairs.find(chosen.data, chosen.levels)
+    except FileNotFoundError as error:
+        print(f"development_pairs: {error}", file=sys.stderr)
         return 1
-    rows = [measure_pair(chosen.data, case, level, features=features, preset=preset)
-            for features in chosen.features for preset in chosen.presets for case in CASES for level in chosen.levels]
+    rows = [measure_pair(pair, features=features, preset=preset)
+            for features in chosen.features for preset in chosen.presets for pair in found]
     show(rows, Console())
     if chosen.output:
         chosen.output.parent.mkdir(parents=True, exist_ok=True)

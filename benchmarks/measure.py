@@ -53,7 +53,7 @@ def copy_bandwidth(threads: int, mebibytes: int = 512, rounds: int = 5) -> float
         return 2 * source.nbytes / statistics.median(_seconds(copy) for _ in range(rounds))
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
     """A size in bytes from /proc/self/status."""
     with open("/proc/self/status") as file:
         line, = (line for line in file if line.startswith(f"{field}:"))
@@ -69,9 +69,9 @@ def extra_memory(function: Callable) -> int:
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # resets the peak
-    before = _status("VmRSS")
+    before = status("VmRSS")
     result = function()
-    peak = _status("VmHWM")
+    peak = status("VmHWM")
     del result
     return max(0, peak - before)
 
@@ -91,6 +91,41 @@ def memory_process() -> Iterator[concurrent.futures.Executor]:
                 os.environ.pop(name)
             else:
                 os.environ[name] = value
+
+
+def in_own_process(function: Callable, *arguments, limit: float):
+    """What ``function(*arguments)`` returns in a fresh interpreter; RuntimeError with the reason where it does not.
+
+    The reason is its exception, the end of the process, or that `limit` seconds were not enough, after which the
+    process is ended.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(sender, function, arguments), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(limit):
+            raise RuntimeError(f"did not end within {limit:g} s")
+        succeeded, value = receiver.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the process ended with status {process.exitcode}") from None
+    finally:
+        receiver.close()
+        process.kill()
+        process.join()
+    if not succeeded:
+        raise RuntimeError(value)
+    return value
+
+
+def _send(sender, function: Callable, arguments: tuple) -> None:
+    try:
+        message = True, function(*arguments)
+    except Exception as error:
+        message = False, " ".join(f"{type(error).__name__}: {error}".split())
+    sender.send(message)
 
 
 def machine() -> dict:

@@ -1,0 +1,180 @@
+"""The development pairs: which there are, their images, and how far a displacement field is from the truth.
+
+Brain MR of two patients in several contrasts (made from Lesjak et al., Neuroinformatics 2018, CC-BY). The two images
+of a pair are one patient's, in two contrasts, related by a known smooth deformation of about 2 (small), 4 (medium) or
+10 mm (large). One more pair is of two patients: tissue labels, no known deformation. The files are expected in
+../shared/data, the script that makes the hard versions in ../shared/eval.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import SimpleITK as sitk
+
+DATA = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+#: Subject, contrast of the fixed image, contrast of the moving image.
+CASES = (("openms_p07", "T2", "T1"), ("openms_p07", "FLAIR", "T1"), ("openms_p19", "T1", "T2"))
+LEVELS = ("small", "medium", "large")
+INTER_SUBJECT = ("inter_p07T1_to_p19T2", "T2", "T1")
+VARIANTS = ("plain", "hard", "upsampled")
+#: Voxels (x, y, z) of the upsampled variant.
+UPSAMPLED = (192, 160, 192)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two images to be registered, and what is known of them.
+
+    Attributes:
+        data: the directory of all pairs.
+        subject, fixed, moving: directory of the subject, contrasts of the two images.
+        level: size of the deformation; "inter" for the pair of two subjects.
+        variant: "plain", the images as they are; "hard", with bias field, thick slices and noise; "upsampled", brought
+            to :data:`UPSAMPLED` voxels, the extent kept.
+    """
+
+    data: pathlib.Path
+    subject: str
+    fixed: str
+    moving: str
+    level: str
+    variant: str = "plain"
+
+    @property
+    def case(self) -> dict[str, str]:
+        """What tells the pair from the others."""
+        return {name: getattr(self, name) for name in ("subject", "fixed", "moving", "level", "variant")}
+
+    @property
+    def name(self) -> str:
+        """The same in a line."""
+        variant = "" if self.variant == "plain" else f", {self.variant}"
+        return f"{self.subject} {self.fixed} <- {self.moving} {self.level}{variant}"
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where the files of the fixed image are."""
+        return self.data / self.subject / ("" if self.level == "inter" else self.level)
+
+    @property
+    def fixed_file(self) -> pathlib.Path:
+        return self.folder / f"fixed_{self.fixed}.nii.gz"
+
+    @property
+    def moving_file(self) -> pathlib.Path:
+        role = "moving" if self.level == "inter" else "aligned"
+        return self.data / self.subject / f"{role}_{self.moving}.nii.gz"
+
+    def images(self) -> tuple[sitk.Image, sitk.Image]:
+        """The fixed and the moving image of the variant, float32."""
+        fixed, moving = (sitk.ReadImage(str(f), sitk.sitkFloat32) for f in (self.fixed_file, self.moving_file))
+        if self.variant == "hard":
+            degrade = _degrade(self.data.parent / "eval" / "degrade.py")
+            return degrade(fixed, seed=1), degrade(moving, seed=2)
+        if self.variant == "upsampled":
+            return upsample(fixed, UPSAMPLED), upsample(moving, UPSAMPLED)
+        return fixed, moving
+
+    def mask(self) -> np.ndarray:
+        """The brain in the fixed image as it is in its file: bool (D, H, W)."""
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(self.folder / "fixed_mask.nii.gz"))) > 0
+
+    def truth(self) -> np.ndarray:
+        """The true displacement, fixed points to moving points: float64 (D, H, W, 3), (X, Y, Z) in LPS mm."""
+        import nibabel  # the file holds (X, Y, Z, 3) in RAS, with no intent code that ITK could act upon
+
+        values = np.asarray(nibabel.load(self.folder / "disp_fixed2moving_mm.nii.gz").dataobj, np.float64)
+        return values.transpose(2, 1, 0, 3) * (-1, -1, 1)
+
+    def score(self, displacement: sitk.Image) -> dict:
+        """How good a displacement field is, within the brain mask of the fixed image.
+
+        Args:
+            displacement: vector image, fixed points to moving points in LPS mm; sampled on the grid of the fixed
+                image's file where it lies on another.
+
+        Returns:
+            ``tre_start``, ``tre`` and ``tre_p95``: mean distance in mm from the truth at the start and now, and the
+            95th percentile, where a truth is known; ``dice``: for each label of the fixed image, and their ``mean``;
+            ``dice_start``: that mean at the start; ``folded`` and ``std_log_jacobian``
+            (:func:`pymasr.evaluation.jacobian_statistics`).
+        """
+        import torch
+
+        from pymasr.evaluation import jacobian_statistics
+        from pymasr.sitk import geometry_of
+
+        fixed, moving = (sitk.ReadImage(str(f)) for f in (
+            self.folder / "fixed_label.nii.gz", self.data / self.subject / "moving_label.nii.gz"))
+        displacement = sitk.Cast(displacement, sitk.sitkVectorFloat64)
+        transform = sitk.DisplacementFieldTransform(sitk.Image(displacement))  # which takes the image it is given over
+        if geometry_of(displacement) != geometry_of(fixed):
+            displacement = sitk.TransformToDisplacementField(
+                transform, sitk.sitkVectorFloat64, fixed.GetSize(), fixed.GetOrigin(), fixed.GetSpacing(),
+                fixed.GetDirection())
+        field, mask = sitk.GetArrayFromImage(displacement), self.mask()
+        score = {} if self.level == "inter" else errors(field, self.truth(), mask)
+        score["dice"] = dice(fixed, moving, transform)
+        score["dice_start"] = dice(fixed, moving, sitk.Transform(3, sitk.sitkIdentity))["mean"]
+        return score | jacobian_statistics(field, geometry_of(fixed), torch.from_numpy(mask))
+
+
+def find(data: pathlib.Path = DATA, levels: Sequence[str] = LEVELS) -> list[Pair]:
+    """The pairs with a known deformation, by case and level. FileNotFoundError where they are not all in `data`."""
+    found = [Pair(data, *case, level) for case in CASES for level in levels]
+    _require(found)
+    return found
+
+
+def inter_subject(data: pathlib.Path = DATA) -> Pair:
+    """The pair of two subjects. FileNotFoundError where it is not in `data`."""
+    pair = Pair(data, *INTER_SUBJECT, "inter")
+    _require([pair])
+    return pair
+
+
+def _require(pairs: Sequence[Pair]) -> None:
+    for pair in pairs:
+        for file in (pair.fixed_file, pair.moving_file):
+            if not file.is_file():
+                raise FileNotFoundError(f"no development pairs in {pair.data}, expected {file}")
+
+
+def errors(displacement: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """Distances in mm of (D, H, W, 3) displacements from the true ones, over the voxels of `mask`."""
+    start, error = (np.linalg.norm(field, axis=-1)[mask] for field in (truth, displacement - truth))
+    return {"tre_start": float(start.mean()), "tre": float(error.mean()), "tre_p95": float(np.percentile(error, 95))}
+
+
+def dice(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> dict[str, float]:
+    """Overlap (Dice, Ecology 26, 1945) of each label of `fixed` but 0 with the same label of the warped `moving`."""
+    warped = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkNearestNeighbor, 0))
+    array = sitk.GetArrayFromImage(fixed)
+    found = {}
+    for label in np.unique(array[array > 0]).tolist():
+        a, b = array == label, warped == label
+        found[str(label)] = float(2 * (a & b).sum() / (a.sum() + b.sum()))
+    return {**found, "mean": float(np.mean(list(found.values())))}
+
+
+def upsample(image: sitk.Image, size: Sequence[int]) -> sitk.Image:
+    """`image` with `size` (x, y, z) voxels over the same extent, by cubic B-splines."""
+    spacing = [s * n / m for s, n, m in zip(image.GetSpacing(), image.GetSize(), size)]
+    corner = image.TransformContinuousIndexToPhysicalPoint([n / (2 * m) - 0.5 for n, m in zip(image.GetSize(), size)])
+    return sitk.Resample(image, list(size), sitk.Transform(3, sitk.sitkIdentity), sitk.sitkBSpline, corner, spacing,
+                         image.GetDirection(), 0.0, image.GetPixelID())
+
+
+def _degrade(file: pathlib.Path):
+    """The function that makes an image hard; it lies outside of the project, beside the data."""
+    if not file.is_file():
+        raise FileNotFoundError(f"the hard pairs are made by {file}, which does not exist")
+    specification = importlib.util.spec_from_file_location("degrade", file)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.degrade
