@@ -54,7 +54,7 @@ def test_two_modalities_on_different_grids():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"preset": "best"}, "fast, default, accurate"), ({"features": "sift"}, "mind, dns"),
+    ({"preset": "best"}, "fast, default, accurate"), ({"features": "sift"}, "mind or dns"),
     ({"device": "tpu"}, "auto, cpu, cuda"), ({"sped": 3}, "sped")])
 def test_wrong_option(options, message):
     array = rods(Geometry((10, 10, 10)))
