@@ -6,14 +6,10 @@
 // cell, displacement and channel, of which a fixed cell is read once for several dx.
 #include "cpu/search.h"
 
-#include "cpu/convert.h"
-#include "cpu/scratch.h"
-#include "math/search.h"
+#include "cpu/search_volumes.h"
 
 namespace masr::MASR_ISA {
 namespace {
-
-using Index = std::int64_t;
 
 /// Most floats of a ring: with the rows in use it stays in the L2 cache.
 constexpr Index ring_floats = 128 * 1024;
@@ -23,89 +19,7 @@ constexpr Index block_planes = 16;
 constexpr int side_by_side = 5;
 
 Index larger(Index a, Index b) { return a > b ? a : b; }
-Index blocks(Index size, Index block) { return (size + block - 1) / block; }
-
-/// Float32 copies of one batch item with rows as the search reads them: channel after channel, and last how much the
-/// cells count. Fixed rows are filled up with zeros to whole vectors; moving rows have `before` zeros in front and as
-/// many behind. Cells that are not finite are 0 and don't count.
-class Volumes {
- public:
-  Volumes(const DisplacementSearch& in, Index n, Index reach)
-      : depth(in.fixed.depth()), height(in.fixed.height()), width(in.fixed.width()), channels(in.fixed.channels()),
-        before(reach), fixed_pitch(blocks(width, lanes) * lanes), moving_pitch(fixed_pitch + 2 * reach),
-        fixed_(depth * height * (channels + 1) * fixed_pitch),
-        moving_(depth * height * (channels + 1) * moving_pitch) {
-    const Scratch lost(depth);
-    parallel_for(depth, [&](Index z) {
-      bool all = true;
-      for (Index y = 0; y < height; ++y) {
-        all &= copy(in.fixed, in.weights, false, n, z, y, fixed_.data() + row(z, y) * fixed_pitch, fixed_pitch, 0);
-        all &= copy(in.moving, in.moving_mask, true, n, z, y, moving_.data() + row(z, y) * moving_pitch, moving_pitch,
-                    before);
-      }
-      lost.data()[z] = all ? 0.0f : 1.0f;
-    });
-    for (Index z = 0; z < depth; ++z) all_finite = all_finite && lost.data()[z] == 0.0f;
-  }
-
-  const float* fixed(Index z, Index y) const { return fixed_.data() + row(z, y) * fixed_pitch; }
-  /// Where the partner of cell 0 lies for dx = 0.
-  const float* moving(Index z, Index y) const { return moving_.data() + row(z, y) * moving_pitch + before; }
-
-  const Index depth, height, width, channels, before, fixed_pitch, moving_pitch;
-  bool all_finite = true;
-
- private:
-  Index row(Index z, Index y) const { return (z * height + y) * (channels + 1); }
-
-  /// False where a feature is not finite.
-  bool copy(const View& view, const View& counts, bool binary, Index n, Index z, Index y, float* to, Index pitch,
-            Index first) const {
-    float* const count = to + channels * pitch + first;
-    for (Index c = 0; c <= channels; ++c) {
-      std::memset(to + c * pitch, 0, first * sizeof(float));
-      std::memset(to + c * pitch + first + width, 0, (pitch - first - width) * sizeof(float));
-    }
-    for (Index x = 0; x < width; ++x) count[x] = 1.0f;
-    if (counts && counts.dtype == DType::uint8) {
-      const std::uint8_t* p = counts.at<std::uint8_t>(n, 0, z, y, 0);
-      for (Index x = 0; x < width; ++x) count[x] = p[x * counts.stride[4]] != 0 ? 1.0f : 0.0f;
-    } else if (counts) {
-      const float* p = counts.at<float>(n, 0, z, y, 0);
-      for (Index x = 0; x < width; ++x) {
-        const float value = p[x * counts.stride[4]];
-        count[x] = binary ? (value > 0.5f ? 1.0f : 0.0f) : (value > 0.0f ? value : 0.0f);
-      }
-    }
-    bool all = true;
-    for (Index c = 0; c < channels; ++c) {
-      float* const target = to + c * pitch + first;
-      const Index bytes = item_size_of(view.dtype);
-      widen(target, static_cast<const char*>(view.data) + bytes * offset(view, n, c, z, y), view.dtype, width,
-            view.stride[4]);
-      for (Index x = 0; x < width; ++x) all &= target[x] - target[x] == 0.0f;
-    }
-    if (!all) forget(to + first, count, pitch);
-    return all;
-  }
-
-  void forget(float* features, float* count, Index pitch) const {
-    for (Index x = 0; x < width; ++x) {
-      bool finite = true;
-      for (Index c = 0; c < channels; ++c) finite &= features[c * pitch + x] - features[c * pitch + x] == 0.0f;
-      if (finite) continue;
-      count[x] = 0.0f;
-      for (Index c = 0; c < channels; ++c) features[c * pitch + x] = 0.0f;
-    }
-  }
-
-  static Index item_size_of(DType type) { return type == DType::float32 ? 4 : 2; }
-  static Index offset(const View& view, Index n, Index c, Index z, Index y) {
-    return n * view.stride[0] + c * view.stride[1] + z * view.stride[2] + y * view.stride[3];
-  }
-
-  Scratch fixed_, moving_;
-};
+bool inside(Index i, Index n) { return i >= 0 && i < n; }
 
 /// `counted`: cells count differently, so how much they count is summed along with their costs; otherwise the number of
 /// cells in the grid is known.
@@ -117,13 +31,17 @@ class Block {
         padded_(pitch_ + 2 * lanes), shifts_(window.width()), ring_step_(shifts_ * rows * pitch_),
         ring_((2 * window.ry + 1) * 3 * ring_step_ * streams), raw_(3 * shifts_ * padded_ * streams),
         sums_(shifts_ * padded_ * streams), nothing_(shifts_ * padded_ * streams),
-        share_(counted ? 0 : shifts_ * pitch_), best_(4 * block_planes * rows * pitch_) {
+        share_(counted ? 0 : 2 * shifts_ * pitch_), best_(4 * block_planes * rows * pitch_) {
     for (Index i = 0; i < shifts_ * padded_ * streams; ++i) {
       nothing_.data()[i] = 0.0f;
       for (Index slot = 0; slot < 3; ++slot) raw_.data()[slot * shifts_ * padded_ * streams + i] = 0.0f;
     }
     for (Index s = 0; s < shifts_ && !counted; ++s) {
-      for (Index x = 0; x < pitch_; ++x) share_.data()[s * pitch_ + x] = share(x, s - window_.rx, volumes_.width);
+      for (Index x = 0; x < pitch_; ++x) {
+        const Share share(x, s - window_.rx, volumes_.width);
+        share_.data()[2 * s * pitch_ + x] = share.scale;
+        share_.data()[(2 * s + 1) * pitch_ + x] = share.root;
+      }
     }
   }
 
@@ -143,16 +61,21 @@ class Block {
  private:
   static constexpr int streams = counted ? 2 : 1;  ///< costs, and how much they count
 
-  static bool inside(Index i, Index n) { return i >= 0 && i < n; }
+  /// Along an axis of n cells: the cells i - 1, i, i + 1 whose partners, d further, lie in the grid as well.
+  struct Share {
+    float scale, root;  ///< 1 / their number times the root; the root of their share. NaN where that of i does not.
 
-  /// 1 / the number of neighbours i - 1, i, i + 1 that lie, as their partners do, on an axis of n cells; NaN where the
-  /// partner of i does not.
-  static float share(Index i, Index d, Index n) {
-    if (!inside(i, n) || !inside(i + d, n)) return __builtin_nanf("");
-    int count = 0;
-    for (Index k = i - 1; k <= i + 1; ++k) count += inside(k, n) && inside(k + d, n);
-    return 1.0f / float(count);
-  }
+    Share(Index i, Index d, Index n) : scale(__builtin_nanf("")), root(scale) {
+      if (!inside(i, n) || !inside(i + d, n)) return;
+      int all = 0, count = 0;
+      for (Index k = i - 1; k <= i + 1; ++k) {
+        all += inside(k, n);
+        count += inside(k, n) && inside(k + d, n);
+      }
+      root = __builtin_sqrtf(float(count) / float(all));
+      scale = root / float(count);
+    }
+  };
 
   float* least() const { return best_.data(); }
   float* cost_of() const { return best_.data() + block_planes * rows_ * pitch_; }
@@ -244,9 +167,12 @@ class Block {
       if (complete) old[k] = ring(dy, z - 1, k) + (y - y0_) * pitch_;
       if (complete) older[k] = ring(dy, z - 2, k) + (y - y0_) * pitch_;
     }
-    const float scale = complete && !counted ? share(z - 1, dz, volumes_.depth) * share(y, dy, volumes_.height) /
-                                                   float(volumes_.channels)
-                                             : 1.0f / float(volumes_.channels);
+    float scale = 1.0f / float(volumes_.channels), root = 1.0f;
+    if (complete && !counted) {
+      const Share along_z(z - 1, dz, volumes_.depth), along_y(y, dy, volumes_.height);
+      scale *= along_z.scale * along_y.scale;
+      root = along_z.root * along_y.root;
+    }
     const float theta = float(in_.theta);
     const Index at = ((z - 1 - z0_) * rows_ + y - y0_) * pitch_;
     const float* const valid =
@@ -254,12 +180,14 @@ class Block {
             ? volumes_.moving(z - 1 + dz, y + dy) + volumes_.channels * volumes_.moving_pitch - window_.rx
             : nullptr;
     for (Index x = 0; x < pitch_; x += lanes) {
-      vec least_here, cost_here, beyond{}, ux{};
+      vec least_here, cost_here, level, inverse_count, beyond{}, ux{};
       ivec rank_here;
       if constexpr (complete) {
         least_here = load(least() + at + x);
         cost_here = load(cost_of() + at + x);
         rank_here = (ivec)load(rank_of() + at + x);
+        level = load(volumes_.level(z - 1, y) + x);
+        inverse_count = load(volumes_.inverse_count(z - 1, y) + x);
       }
       if constexpr (coupled) {
         const vec uz = coupling(0, z - 1, y, x) - float(dz), uy = coupling(1, z - 1, y, x) - float(dy);
@@ -277,10 +205,12 @@ class Block {
         if constexpr (!complete) continue;
         vec cost;  // NaN where this displacement is no candidate: then no comparison holds
         if constexpr (counted) {
-          cost = total[0] * scale / total[streams - 1];
+          const vec count = total[1], share = square_root(count * inverse_count);
+          cost = total[0] * scale / count * share + level * (1.0f - share);
           cost = load(valid + s + x) > 0.0f ? cost : splat(__builtin_nanf(""));
         } else {
-          cost = total[0] * (load(share_.data() + s * pitch_ + x) * scale);
+          const float* const share = share_.data() + 2 * s * pitch_ + x;
+          cost = total[0] * (load(share) * scale) + level * (1.0f - load(share + pitch_) * root);
         }
         vec objective = cost;
         if constexpr (coupled) {
@@ -361,7 +291,7 @@ void search(const DisplacementSearch& in, Index n, const Volumes& volumes, const
 void displacement_search(const DisplacementSearch& in, const View& displacement, const View& cost) {
   const SearchWindow window{std::int32_t(in.radius[0]), std::int32_t(in.radius[1]), std::int32_t(in.radius[2])};
   for (Index n = 0; n < in.fixed.batch(); ++n) {
-    const Volumes volumes(in, n, window.rx);
+    const Volumes volumes(in, n, window);
     if (in.weights || in.moving_mask || !volumes.all_finite) {
       search<true>(in, n, volumes, window, displacement, cost);
     } else {

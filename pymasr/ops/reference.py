@@ -233,14 +233,22 @@ def search_costs(fixed, moving, radius, *, weights=None, moving_mask=None):
     around = [w for r in reversed(radius) for w in (r, r)]
     valid, moving = F.pad(valid, around), F.pad(moving.nan_to_num(0, 0, 0), around)
     fixed = fixed.nan_to_num(0, 0, 0)
-    costs = []
+    def around_cells(values):
+        return F.avg_pool3d(F.pad(values, (1,) * 6), 3, stride=1)
+
+    parts = []
     for d in displacements:
         window = (..., *(slice(r + k, r + k + n) for r, k, n in zip(radius, d, size)))
-        counts = weight * valid[window]
-        squared = (fixed - moving[window]).square().mean(1, keepdim=True) * counts
-        sums = [F.avg_pool3d(F.pad(v, (1,) * 6), 3, stride=1) for v in (squared, counts)]
-        # an average over cells that don't count is 0 / 0
-        costs.append(torch.where(valid[window] > 0, sums[0] / sums[1], torch.nan)[:, 0])
+        parts.append(((fixed - moving[window]).square().mean(1, keepdim=True) * valid[window], valid[window]))
+    own, partners = (sum(p) for p in zip(*parts))
+    present = weight * (partners > 0)
+    level = around_cells(present * own / partners.clamp_min(1)) / around_cells(present).clamp_min(1e-30)
+    costs = []
+    for squared, there in parts:
+        counts = around_cells(weight * there)
+        share = (counts / around_cells(present)).sqrt()
+        cost = around_cells(weight * squared) / counts * share + level * (1 - share)  # NaN where nothing counts
+        costs.append(torch.where(there > 0, cost, torch.nan)[:, 0])
     return torch.tensor(displacements, dtype=fixed.dtype), torch.stack(costs, 1)
 
 

@@ -39,15 +39,20 @@ def displacement_search(fixed: torch.Tensor, moving: torch.Tensor, radius: int |
     """The displacement d of every cell, among all whole ones of a window, with the least cost + theta |d - u|^2.
 
     One pass of the coupled convex optimisation of Heinrich et al. (MICCAI 2014, equation 4), in which the field u is
-    the smoothed result of the pass before. ::
+    the smoothed result of the pass before. The cost is a mean over the 3 x 3 x 3 cells n around v, which count by their
+    `weights` w[n], and for d only where n + d is valid: in the grid, in the mask and finite. ::
 
-        cost(v, d) = sum_n w[n] m[n + d] mean_c (fixed[n] - moving[n + d])^2 / sum_n w[n] m[n + d]
+        s(n, d)    = mean_c (fixed[n] - moving[n + d])^2
+        q(v, d)    = sum of w[n] over the cells with n + d valid / sum of w[n] over all cells
+        cost(v, d) = sqrt(q) (mean of s(n, d) over the cells with n + d valid) + (1 - sqrt(q)) level(v)
+        level(v)   = mean over the cells n of (mean of s(n, d') over all d' with n + d' valid)
 
-    over the 3 x 3 x 3 cells n around v. w is `weights`; m is 1 where a cell of `moving` is valid: in the grid, in the
-    mask and finite, else 0. So what lies outside is left out of the mean and neither attracts nor repels, and d is a
-    candidate only where v + d is valid itself. Cells of `fixed` that are not finite have weight 0. Of equally good
-    displacements the shortest wins, then the first in the order (z, y, x). The cost volume is never held: about half a
-    megabyte a thread, twice that with weights or a mask, and one float32 copy of both inputs.
+    where q = 1 that is the mean alone. A mean over fewer cells is noisier and would be the least more often than its
+    due: drawn towards the level it varies as much as all others, so that what lies outside neither attracts nor repels.
+    d is a candidate only where v + d is valid itself and some cell counts. Cells of `fixed` that are not finite have
+    weight 0. Of equally good displacements the shortest wins, then the first in the order (z, y, x). The cost volume is
+    never held: about half a megabyte a thread, twice that with weights or a mask, and about three float32 copies of an
+    input.
 
     Args:
         fixed: (C, D, H, W) or (N, C, D, H, W), float32, float16 or bfloat16.

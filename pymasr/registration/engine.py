@@ -19,6 +19,7 @@ from pymasr.geometry import Geometry, voxel_matrix
 from pymasr.registration import grids
 from pymasr.registration.affine import Parameters, affine_level
 from pymasr.registration.deformable import Spline, deformable_level
+from pymasr.registration.discrete import discrete_start
 from pymasr.registration.grids import Volume
 from pymasr.registration.settings import Settings
 from pymasr.registration.similarity import Pair, make_pair
@@ -29,7 +30,7 @@ class Progress:
     """Where the optimisation is; given to the `progress` callback at every iteration.
 
     Attributes:
-        stage: "affine" or "deformable".
+        stage: "affine", "discrete" or "deformable".
         level: of this stage, from 1.
         levels: of this stage.
         iteration: of this level, from 1.
@@ -160,11 +161,18 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         with log.stage("affine"):
             transform = _affine(pairs, start, settings, log)
 
-    with log.stage("deformable"):
+    with torch.no_grad():
         moved = on_grid_for(transform) if transform is not start else pairs.moving
         if moved.geometry != pairs.moving.geometry:
             pairs = _Pairs(fixed_volume, moved, settings.extractor)
-        spline = _deform(pairs, transform, settings, log)
+
+    spline = None
+    if settings.discrete and settings.levels:
+        with log.stage("discrete"):
+            spline = _search(pairs, transform, settings, log)
+
+    with log.stage("deformable"):
+        spline = _deform(pairs, transform, spline, settings, log)
         finest = pairs[1]
         dense = None
         if spline is not None:
@@ -197,10 +205,20 @@ def _affine(pairs: _Pairs, start: np.ndarray, settings: Settings, log: _Log) -> 
     return parameters.transform(values) if values.any() else start
 
 
-def _deform(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log) -> Spline | None:
-    spline = None
+def _search(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log) -> Spline:
+    pair, passes = pairs[1], 1 + len(settings.discrete_thetas)
+    _require_comparison(pair.value(transform))
+    return discrete_start(pair, transform, settings.discrete_spacing, settings.discrete_radius,
+                          settings.discrete_thetas, log.reporter("discrete", 1, 1, passes))
+
+
+def _deform(pairs: _Pairs, transform: np.ndarray, spline: Spline | None, settings: Settings,
+            log: _Log) -> Spline | None:
     weight = settings.regularisation * pairs.fixed.geometry.spacing[0] ** 2
-    levels = pairs.usable(settings.levels, settings.min_size)
+    levels = settings.levels
+    if spline is not None:  # levels that resolve less than the search did would undo it
+        levels = [level for level in levels if level.factor <= settings.discrete_spacing] or levels[-1:]
+    levels = pairs.usable(levels, settings.min_size)
     for number, level in enumerate(levels, 1):
         pair = pairs[level.factor]
         if spline is None:

@@ -9,10 +9,17 @@ namespace masr {
 
 /// What displacement_search compares. A view without data is an argument not given.
 ///
-/// The cost of the displacement d at cell v is the weighted mean, over the cells u of the 3 x 3 x 3 cells around v, of
-/// mean_c (fixed[u] - moving[u + d])^2. A cell u counts with its weight where u lies in the grid and u + d is a valid
-/// cell: one that lies in the grid, whose moving_mask is above 0.5 and whose features are finite. So what lies outside
-/// neither attracts nor repels. d is a candidate at v where v + d is valid itself and some cell counts.
+/// The cost of the displacement d at cell v is a mean over the cells u of the 3 x 3 x 3 cells around v. A cell u counts
+/// with its weight w[u], and at d only where its partner u + d is valid: in the grid, moving_mask above 0.5, all features
+/// finite. With s(u, d) = mean_c (fixed[u] - moving[u + d])^2 and the share q(v, d) = sum of w[u] over the cells with a
+/// valid partner / sum over all,
+///
+///   cost(v, d) = sqrt(q) mean of s(u, d) over the cells with a valid partner + (1 - sqrt(q)) level(v),
+///   level(v)   = mean over the cells u of the mean of s(u, d') over all d' with a valid partner.
+///
+/// The mean over fewer cells is noisier and would be the least more often than its due: drawn towards the level it varies
+/// as much as all others, so that what lies outside neither attracts nor repels. d is a candidate at v where v + d is
+/// valid itself and some cell counts.
 struct DisplacementSearch {
   View fixed;                         ///< (N, C, D, H, W) float32, float16 or bfloat16
   View moving;                        ///< the shape and type of fixed
@@ -27,7 +34,7 @@ struct DisplacementSearch {
 /// least |d|^2, then the first in the order of d (z, y, x).
 /// cost (N, 1, D, H, W) float32: the cost alone. Where a cell has no candidate: the displacement nearest to u, and NaN.
 /// Any strides are read and written. Never holds all costs: per thread about 0.5 MB (twice that with weights or a mask),
-/// more only where a row of them needs it, and one float32 copy of both volumes.
+/// more only where a row of them needs it, and about three float32 copies of a volume.
 void displacement_search(const DisplacementSearch& input, const View& displacement, const View& cost);
 
 }  // namespace masr
