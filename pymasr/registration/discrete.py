@@ -89,9 +89,16 @@ def _search(fixed: Volume, moving: Volume, radius: int, thetas: Sequence[float],
 
 
 def _smoothed(field: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Weighted means over 3 x 3 x 3 cells of the grid; unweighted ones where all weights are 0."""
-    def means(values: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.avg_pool3d(values, 3, stride=1, padding=1, count_include_pad=False)
+    """Weighted means over 3 x 3 x 3 cells, as far as they lie in the grid; unweighted ones where all weights are 0."""
+    share = _around(weight)
+    return torch.where(share > 0, _around(field * weight) / share, _around(field) / _around(torch.ones_like(weight)))
 
-    share = means(weight)
-    return torch.where(share > 0, means(field * weight) / share, means(field))
+
+def _around(values: torch.Tensor) -> torch.Tensor:
+    """Sums over 3 x 3 x 3 cells, as far as they lie in the grid."""
+    for axis in (1, 2, 3):
+        n, total = values.shape[axis], values.clone()
+        total.narrow(axis, 1, n - 1).add_(values.narrow(axis, 0, n - 1))
+        total.narrow(axis, 0, n - 1).add_(values.narrow(axis, 1, n - 1))
+        values = total
+    return values
