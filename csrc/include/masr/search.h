@@ -34,7 +34,7 @@ struct DisplacementSearch {
 /// least |d|^2, then the first in the order of d (z, y, x).
 /// cost (N, 1, D, H, W) float32: the cost alone. Where a cell has no candidate: the displacement nearest to u, and NaN.
 /// Any strides are read and written. Never holds all costs: per thread about 0.5 MB (twice that with weights or a mask),
-/// more only where a row of them needs it, and about three float32 copies of a volume.
+/// more only where a row of them needs it, and three to four float32 copies of a volume.
 void displacement_search(const DisplacementSearch& input, const View& displacement, const View& cost);
 
 }  // namespace masr
