@@ -163,9 +163,8 @@ class Volumes {
     }
   }
 
-  /// Over the 3 x 3 x 3 cells around row (z, y) of mean_costs(): the weighted mean cost, 0 where nothing
-  /// counts, and 1 /
-  /// the sum of the weights.
+  /// Over the 3 x 3 x 3 cells around row (z, y) of mean_costs(): the weighted mean cost, 0 where nothing counts, and 1
+  /// / the sum of the weights.
   void average(const float* own, Index z, Index y, float* to) const {
     const Scratch memory(2 * (fixed_pitch + 2 * lanes));
     float* const rows[2] = {memory.data() + lanes, memory.data() + fixed_pitch + 3 * lanes};
