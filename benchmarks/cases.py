@@ -14,6 +14,8 @@ from pymasr.ops import reference
 from pymasr.ops._common import call
 
 CONTROL_SPACING = (4, 4, 4)
+#: Edge of the cells of a displacement search, in voxels of the benchmark's shape, and radius of its window.
+CELL, RADIUS = 4, (2, 2, 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Case:
 
     op: str
     variant: str
-    bytes_per_voxel: int
+    bytes_per_voxel: float
     build: Callable[[tuple[int, int, int]], Work]
     scratch: int = 0
 
@@ -164,6 +166,16 @@ def _jacobian_determinant(shape):
                 run_plain=lambda function: function(field))
 
 
+def _displacement_search(shape):
+    ours, cells = ops.displacement_search, [n // CELL for n in shape]
+    fixed, moving, coupling = _random(1, 12, *cells), _random(1, 12, *cells).flip(2).contiguous(), _field(cells)
+
+    def run(function):
+        return function(fixed, moving, RADIUS, coupling=coupling, theta=0.01)
+
+    return Work(fresh=lambda: run(ours), preallocated=None, plain=reference.displacement_search, run_plain=run)
+
+
 def _features(shape):
     return _random(1, 4, *shape)
 
@@ -190,5 +202,7 @@ CASES = [
     Case("bending_energy", "with gradient", 4 * 6, _energy("bending_energy")),
     Case("diffusion_energy", "with gradient", 4 * 6, _energy("diffusion_energy")),
     Case("compose", "", 4 * 9, _compose),
+    Case("displacement_search", "12 channels radius 2", 4 * (2 * 12 + 3 + 4) / CELL ** 3, _displacement_search,
+         scratch=4),
     Case("jacobian_determinant", "", 4 * 4, _jacobian_determinant),
 ]

@@ -120,6 +120,19 @@ static inline vec maximum(vec a, vec b) {
 #endif
 }
 
+static inline vec square_root(vec v) {
+#if defined(__AVX512F__)
+  return (vec)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX2__)
+  return (vec)_mm256_sqrt_ps((__m256)v);
+#elif defined(__x86_64__)
+  return (vec)_mm_sqrt_ps((__m128)v);
+#else
+  for (int i = 0; i < lanes; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+#endif
+}
+
 static inline float sum(vec v) {
   float total[lanes];
   store(total, v);

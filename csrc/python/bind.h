@@ -17,5 +17,6 @@ void bind_warp_ssd(pybind11::module_& m);
 void bind_bspline(pybind11::module_& m);
 void bind_compose(pybind11::module_& m);
 void bind_regularisation(pybind11::module_& m);
+void bind_search(pybind11::module_& m);
 
 }  // namespace masr::python

@@ -12,4 +12,5 @@ PYBIND11_MODULE(_C, m) {
   masr::python::bind_bspline(m);
   masr::python::bind_compose(m);
   masr::python::bind_regularisation(m);
+  masr::python::bind_search(m);
 }

@@ -9,6 +9,7 @@ from pymasr.ops.dns import dns
 from pymasr.ops.jacobian import jacobian_determinant
 from pymasr.ops.mind import mind_ssc
 from pymasr.ops.regularisation import bending_energy, diffusion_energy
+from pymasr.ops.search import displacement_search
 from pymasr.ops.ssd import warp_ssd
 from pymasr.ops.warp import warp
 
@@ -19,6 +20,7 @@ __all__ = [
     "bspline_upsample",
     "compose",
     "diffusion_energy",
+    "displacement_search",
     "dns",
     "exponential",
     "jacobian_determinant",

@@ -219,3 +219,45 @@ def jacobian_determinant(displacement):
     jacobian = torch.stack(rows, 2) + torch.eye(3, dtype=displacement.dtype, device=displacement.device)[
         None, :, :, None, None, None]
     return torch.linalg.det(jacobian.permute(0, 3, 4, 5, 1, 2))[:, None]
+
+
+def search_costs(fixed, moving, radius, *, weights=None, moving_mask=None):
+    """Whole displacements (K, 3) of a window, shortest first, and the cost of each at every cell, (N, K, D, H, W), NaN
+    where it is no candidate. `radius` is in cells, an int per axis."""
+    displacements = sorted(itertools.product(*(range(-r, r + 1) for r in radius)),
+                           key=lambda d: (sum(k * k for k in d), d))
+    size = fixed.shape[2:]
+    weight = torch.ones_like(fixed[:, :1]) if weights is None else weights.to(fixed.dtype).clamp_min(0)
+    valid = torch.ones_like(moving[:, :1]) if moving_mask is None else (moving_mask > 0.5).to(moving.dtype)
+    weight, valid = (w * image.isfinite().all(1, keepdim=True) for w, image in ((weight, fixed), (valid, moving)))
+    around = [w for r in reversed(radius) for w in (r, r)]
+    valid, moving = F.pad(valid, around), F.pad(moving.nan_to_num(0, 0, 0), around)
+    fixed = fixed.nan_to_num(0, 0, 0)
+    def around_cells(values):
+        return F.avg_pool3d(F.pad(values, (1,) * 6), 3, stride=1)
+
+    parts = []
+    for d in displacements:
+        window = (..., *(slice(r + k, r + k + n) for r, k, n in zip(radius, d, size)))
+        parts.append(((fixed - moving[window]).square().mean(1, keepdim=True) * valid[window], valid[window]))
+    own, partners = (sum(p) for p in zip(*parts))
+    present = weight * (partners > 0)
+    level = around_cells(present * own / partners.clamp_min(1)) / around_cells(present).clamp_min(1e-30)
+    costs = []
+    for squared, there in parts:
+        counts = around_cells(weight * there)
+        share = (counts / around_cells(present)).sqrt()
+        cost = around_cells(weight * squared) / counts * share + level * (1 - share)  # NaN where nothing counts
+        costs.append(torch.where(there > 0, cost, torch.nan)[:, 0])
+    return torch.tensor(displacements, dtype=fixed.dtype), torch.stack(costs, 1)
+
+
+def displacement_search(fixed, moving, radius, *, coupling=None, theta=0.0, weights=None, moving_mask=None):
+    """The displacement with the least cost + theta |d - coupling|^2 and its cost; see
+    :func:`pymasr.ops.displacement_search`. `radius` is an int per axis."""
+    displacements, costs = search_costs(fixed, moving, radius, weights=weights, moving_mask=moving_mask)
+    coupling = fixed.new_zeros((fixed.shape[0], 3, *fixed.shape[2:])) if coupling is None else coupling.to(fixed.dtype)
+    away = torch.stack([(coupling - d[:, None, None, None]).square().sum(1) for d in displacements], 1)
+    best = torch.where(costs.isnan(), torch.inf, costs + theta * away).min(1, keepdim=True)[1]  # the first of equals
+    best = torch.where(costs.isnan().all(1, keepdim=True), away.min(1, keepdim=True)[1], best)
+    return displacements[best[:, 0]].permute(0, 4, 1, 2, 3), costs.gather(1, best)

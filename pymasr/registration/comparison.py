@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,9 +47,14 @@ class FeatureMaker:
         """Of the whole feature volume."""
         return self.channels * math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def ends(self) -> list[int]:
+        """Channels at which one term's end and the next one's begin."""
+        return list(itertools.accumulate(term.descriptor.channels for term in self.terms))[:-1]
+
     def of_terms(self, features: torch.Tensor) -> list[torch.Tensor]:
         """The part of a feature volume that belongs to each term."""
-        return list(features.split([term.descriptor.channels for term in self.terms]))
+        return list(features.tensor_split(self.ends))
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Features (C, D, H, W) of an image (D, H, W), with adjacent channels."""

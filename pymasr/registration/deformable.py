@@ -55,6 +55,18 @@ class Spline:
         shape = [_count(n, spacing) for n in geometry.shape]
         return cls(torch.zeros((3, *shape)), spacing, geometry)
 
+    @classmethod
+    def fitted(cls, values: torch.Tensor, source: Geometry, geometry: Geometry, spacing: int) -> Spline:
+        """The least-squares fit, on the working grid `geometry`, of displacements (3, D, H, W) in mm at the voxels of
+        `source`, a grid with the same axes."""
+        control = values.double().numpy()
+        to_grid = np.linalg.inv(geometry.voxel_to_physical) @ source.voxel_to_physical
+        for axis, n in enumerate(source.shape):
+            basis = _basis(to_grid[axis, axis] * np.arange(n) + to_grid[axis, 3], spacing,
+                           _count(geometry.shape[axis], spacing))
+            control = np.moveaxis(np.tensordot(_solution(basis, np.eye(n)), control, (1, axis + 1)), 0, axis + 1)
+        return cls(torch.from_numpy(np.ascontiguousarray(control)).float(), spacing, geometry)
+
     def refitted(self, geometry: Geometry, spacing: int) -> Spline:
         """The least-squares fit of this deformation on another working grid with the same axes."""
         if geometry == self.geometry and spacing == self.spacing:
@@ -65,11 +77,8 @@ class Spline:
             position = to_own[axis, axis] * np.arange(n) + to_own[axis, 3]
             own = _basis(position, self.spacing, control.shape[axis + 1])
             new = _basis(np.arange(n), spacing, _count(n, spacing))
-            # control points that hardly any voxel sees follow their neighbours
-            bending = np.diff(np.eye(new.shape[1]), 2, axis=0)
-            fit = np.linalg.solve(new.T @ new + 1e-4 * bending.T @ bending, new.T @ own)
             control = torch.from_numpy(np.ascontiguousarray(
-                np.moveaxis(np.tensordot(fit, control.numpy(), (1, axis + 1)), 0, axis + 1)))
+                np.moveaxis(np.tensordot(_solution(new, own), control.numpy(), (1, axis + 1)), 0, axis + 1)))
         return Spline(control.float(), spacing, geometry)
 
     def dense(self, map_mm: np.ndarray) -> torch.Tensor:
@@ -126,3 +135,10 @@ def _basis(position: np.ndarray, spacing: int, count: int) -> np.ndarray:
     take the value at its end."""
     t = np.abs(np.clip(position / spacing, 0, count - 3)[:, None] + 1 - np.arange(count))
     return np.where(t < 1, 2 / 3 - t ** 2 + t ** 3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0.0))
+
+
+def _solution(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Control points whose spline comes nearest to `values`; those that hardly any position sees follow their
+    neighbours."""
+    bending = np.diff(np.eye(basis.shape[1]), 2, axis=0)
+    return np.linalg.solve(basis.T @ basis + 1e-4 * bending.T @ bending, basis.T @ values)

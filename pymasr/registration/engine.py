@@ -21,6 +21,7 @@ from pymasr.registration import grids
 from pymasr.registration.affine import Parameters, affine_level
 from pymasr.registration.comparison import Comparison
 from pymasr.registration.deformable import Descent, Spline, deformable_level
+from pymasr.registration.discrete import discrete_start
 from pymasr.registration.grids import Volume
 from pymasr.registration.optimiser import Schedule
 from pymasr.registration.pairs import Pairs
@@ -32,7 +33,7 @@ class Progress:
     """Where the optimisation is; given to the `progress` callback at every iteration.
 
     Attributes:
-        stage: "affine" or "deformable".
+        stage: "affine", "discrete" or "deformable".
         level: of this stage, from 1.
         levels: of this stage.
         iteration: of this level, from 1.
@@ -153,11 +154,18 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         with log.stage("affine"):
             transform = _affine(pairs, start, settings, log)
 
-    with log.stage("deformable"):
+    with torch.no_grad():
         moved = on_grid_for(transform) if transform is not start else pairs.moving
         if moved.geometry != pairs.moving.geometry:
             pairs = Pairs(fixed_volume, moved, comparison)
-        spline = _deform(pairs, transform, settings, log)
+
+    spline = None
+    if settings.discrete and settings.levels:
+        with log.stage("discrete"):
+            spline = _search(pairs, transform, settings, log)
+
+    with log.stage("deformable"):
+        spline = _deform(pairs, transform, spline, settings, log)
         finest = pairs[1]
         dense = None
         if spline is not None:
@@ -190,10 +198,20 @@ def _affine(pairs: Pairs, start: np.ndarray, settings: Settings, log: _Log) -> n
     return parameters.transform(values) if values.any() else start
 
 
-def _deform(pairs: Pairs, transform: np.ndarray, settings: Settings, log: _Log) -> Spline | None:
-    spline = None
+def _search(pairs: Pairs, transform: np.ndarray, settings: Settings, log: _Log) -> Spline:
+    pair, passes = pairs[1], 1 + len(settings.discrete_thetas)
+    _require_comparison(pair.value(transform))
+    return discrete_start(pair, transform, settings.discrete_spacing, settings.discrete_radius,
+                          settings.discrete_thetas, log.reporter("discrete", 1, 1, passes))
+
+
+def _deform(pairs: Pairs, transform: np.ndarray, spline: Spline | None, settings: Settings,
+            log: _Log) -> Spline | None:
     weight = settings.regularisation * pairs.fixed.geometry.spacing[0] ** 2
-    levels = pairs.usable(settings.levels, settings.min_size)
+    levels = settings.levels
+    if spline is not None:  # levels that resolve less than the search did would undo it
+        levels = [level for level in levels if level.factor <= settings.discrete_spacing] or levels[-1:]
+    levels = pairs.usable(levels, settings.min_size)
     for number, level in enumerate(levels, 1):
         pair = pairs[level.factor]
         if spline is None:

@@ -205,20 +205,24 @@ def pool(volume: Volume, factor: int) -> Volume:
     """Means over blocks of `factor` voxels a side (an axis of one voxel stays); replication fills the last block."""
     if factor == 1:
         return volume
-    shape = volume.geometry.shape
-    factors = np.array([1 if n == 1 else factor for n in shape])
+    return Volume(block_means(volume.array, factor), pooled(volume.geometry, factor),
+                  None if volume.mask is None else block_means(volume.mask, factor))
 
-    def means(array: torch.Tensor) -> torch.Tensor:
-        widths = [w for n, f in zip(shape[::-1], factors[::-1], strict=True) for w in (0, -n % int(f))]
-        if any(widths):
-            array = torch.nn.functional.pad(array[None], widths, mode="replicate")[0]
-        return torch.nn.functional.avg_pool3d(array, [int(f) for f in factors])
 
-    array = means(volume.array)
-    spacing = factor * volume.geometry.spacing[0]
-    origin = (volume.geometry.voxel_to_physical @ [*((factors - 1) / 2), 1])[:3]
-    return Volume(array, _grid(axes(volume.geometry), origin, array.shape[1:], spacing),
-                  None if volume.mask is None else means(volume.mask))
+def pooled(geometry: Geometry, factor: int) -> Geometry:
+    """The isotropic grid of the blocks of :func:`pool`."""
+    factors = np.array([1 if n == 1 else factor for n in geometry.shape])
+    origin = (geometry.voxel_to_physical @ [*((factors - 1) / 2), 1])[:3]
+    return _grid(axes(geometry), origin, -(-np.array(geometry.shape) // factors), factor * geometry.spacing[0])
+
+
+def block_means(array: torch.Tensor, factor: int) -> torch.Tensor:
+    """Means of (C, D, H, W) over blocks of `factor` voxels a side, as in :func:`pool`."""
+    factors = [1 if n == 1 else factor for n in array.shape[1:]]
+    widths = [w for n, f in zip(array.shape[:0:-1], factors[::-1], strict=True) for w in (0, -n % f)]
+    if any(widths):
+        array = torch.nn.functional.pad(array[None], widths, mode="replicate")[0]
+    return torch.nn.functional.avg_pool3d(array, factors)
 
 
 def _voxels(extent: float, spacing: float) -> int:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from pymasr.errors import InputError
-from pymasr.registration.comparison import Comparison, FeatureMaker
+from pymasr.registration.comparison import Comparison
 from pymasr.registration.grids import Volume, pool
-from pymasr.registration.similarity import PART, Pair, Similarity, slabs
+from pymasr.registration.moments import moments, random_pair_ssd
+from pymasr.registration.similarity import Pair, Similarity
 from pymasr.registration.tiled import TiledPair
-
-#: Moments of the features are taken over about this many voxels, on a regular subset.
-SAMPLES = 100_000
 
 
 class Pairs:
@@ -47,10 +43,9 @@ def make_pair(fixed: Volume, moving: Volume, factor: int, comparison: Comparison
     tiled = sum(maker.bytes for maker in makers) > comparison.memory
     volumes = images if tiled else [Volume(maker(image.array[0]), image.geometry, image.mask)
                                     for image, maker in zip(images, makers, strict=True)]
-    moments = [_moments(volume, maker if tiled else None) for volume, maker in zip(volumes, makers, strict=True)]
-    norms = [float((fixed_square + moving_square - 2 * fixed_mean * moving_mean).mean())
-             for (fixed_mean, fixed_square), (moving_mean, moving_square)
-             in zip(*(_of_terms(makers[0], m) for m in moments), strict=True)]
+    of_unrelated = random_pair_ssd(*(moments(volume, maker if tiled else None)
+                                     for volume, maker in zip(volumes, makers, strict=True)))
+    norms = [float(part.mean()) for part in np.split(of_unrelated, makers[0].ends)]
     if not all(norm > 0 for norm in norms):
         raise InputError("the images have no structure to align: their descriptors are the same everywhere")
     scales, norm = comparison.scales(norms)
@@ -62,29 +57,3 @@ def make_pair(fixed: Volume, moving: Volume, factor: int, comparison: Comparison
     for volume, maker in zip(volumes, makers, strict=True):
         maker.scale(volume.array)
     return Pair(*volumes, norm, outside)
-
-
-def _moments(volume: Volume, maker: FeatureMaker | None) -> np.ndarray:
-    """Weighted mean and mean square (2, C) of every channel of a feature volume, or of the features that `maker` makes
-    of an image. In NumPy: one thread, so the same bits for any number of them."""
-    shape = volume.geometry.shape
-    step = max(1, round((math.prod(shape) / SAMPLES) ** (1 / 3)))
-    steps = [min(step, n) for n in shape]
-    values, weights = [], []
-    for planes in slabs(shape, PART, steps[0]) if maker else [slice(0, shape[0])]:
-        whole = (planes, slice(None), slice(None))
-        features = maker.part(volume.array[0], whole) if maker else volume.array
-        chosen = (slice(None), *(slice(None, None, s) for s in steps))
-        values.append(features[chosen].flatten(1).double().numpy())
-        mask = torch.ones((1, *shape)) if volume.mask is None else volume.mask
-        weights.append(mask[:, planes][chosen].flatten().double().numpy())
-    values, weights = np.concatenate(values, 1), np.concatenate(weights)
-    if not weights.any():
-        weights = np.ones_like(weights)
-    weights = weights / weights.sum()
-    return np.stack([(values * weights).sum(1), (values ** 2 * weights).sum(1)])
-
-
-def _of_terms(maker: FeatureMaker, moments: np.ndarray) -> list[np.ndarray]:
-    ends = np.cumsum([term.descriptor.channels for term in maker.terms])
-    return np.split(moments, ends[:-1], axis=1)

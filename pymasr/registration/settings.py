@@ -85,6 +85,16 @@ class Settings:
     image into a corner of the other."""
     affine_learning_rate: float = 0.25
     """First step of the affine parameters, voxels of the level (a turn counts by its mean motion)."""
+    discrete: bool = False
+    """Whether a dense search on a coarse grid precedes the deformable stage: for deformations larger than about 10
+    voxels, which the levels alone may miss. Levels whose voxels are larger than its cells are then left out."""
+    discrete_spacing: int = 3
+    """Edge of the cells of the search, finest working voxels."""
+    discrete_radius: int = 4
+    """Largest displacement of the search along each axis, cells; at most 32."""
+    discrete_thetas: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    """Weights of the coupling in the passes of the search that follow the first: of the squared distance, in cells,
+    from the smoothed field, against a cost that is 1 for unrelated images."""
     levels: tuple[DeformableLevel, ...] = (DeformableLevel(4, 4, 60), DeformableLevel(2, 4, 40),
                                            DeformableLevel(1, 8, 30), DeformableLevel(1, 4, 30))
     """Resolutions of the deformable stage, coarse to fine; empty: affine only."""
@@ -119,15 +129,18 @@ class Settings:
         _require(self.device in DEVICES, "device", f"one of {', '.join(DEVICES)}", self.device)
         _require(self.optimiser in OPTIMISERS, "optimiser", f"one of {', '.join(OPTIMISERS)}", self.optimiser)
         _require(self.storage in STORAGES, "storage", f"one of {', '.join(STORAGES)}", self.storage)
-        for name in ("affine_levels", "levels"):
+        for name in ("affine_levels", "discrete_thetas", "levels"):
             _require(isinstance(getattr(self, name), tuple), name, "a tuple", getattr(self, name))
-        for name in ("affine", "robust"):
+        for name in ("affine", "discrete", "robust"):
             _require(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
         _require(self.smoothing is None or (_number(self.smoothing) and self.smoothing >= 0), "smoothing",
                  "None or at least 0", self.smoothing)
-        for name in ("max_voxels", "min_size"):
+        for name in ("max_voxels", "min_size", "discrete_spacing", "discrete_radius"):
             _require(_whole(getattr(self, name), 1), name, "a whole number of at least 1", getattr(self, name))
         _require(_whole(self.seed, 0), "seed", "a whole number of at least 0", self.seed)
+        _require(self.discrete_radius <= 32, "discrete_radius", "at most 32", self.discrete_radius)
+        _require(all(_number(t) and t >= 0 for t in self.discrete_thetas), "discrete_thetas", "numbers of at least 0",
+                 self.discrete_thetas)
         for name in ("affine_learning_rate", "learning_rate", "feature_memory"):
             _require(_number(getattr(self, name)) and getattr(self, name) > 0, name, "positive", getattr(self, name))
         for name in ("regularisation", "strain_weight", "reorient_angle", "margin", "tolerance"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -64,8 +66,18 @@ class Similarity(ABC):
         """Value and gradient of :func:`pymasr.ops.warp_ssd` of the features."""
 
     @abstractmethod
+    def aligned(self, matrix: torch.Tensor, displacement: torch.Tensor | None = None,
+                multiple: int = 1) -> Iterator[Slab]:
+        """The features of both images on the fixed grid, a slab after the other, of a multiple of `multiple` planes."""
+
     def differences(self, matrix: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
         """Similarity of every fixed voxel by itself, (1, D, H, W) float32; NaN where it has no partner."""
+        result = torch.empty((1, *self.fixed.geometry.shape))
+        for slab in self.aligned(matrix, displacement):
+            part = result[:, slab.planes]
+            torch.mean((slab.moving.float() - slab.fixed.float()).square_(), 0, keepdim=True, out=part)
+            part.masked_fill_(~slab.valid, math.nan)
+        return result.div_(self.norm)
 
 
 @dataclass(frozen=True)
@@ -78,12 +90,29 @@ class Pair(Similarity):
             moving_mask=self.moving.mask, outside=self.outside, need_gradient=need_gradient, out=out)
         return float(value), gradient
 
-    def differences(self, matrix, displacement):
-        result = torch.empty((1, *self.fixed.geometry.shape))
-        for planes in slabs(self.fixed.geometry.shape, PART):
-            result[:, planes] = differences(self.fixed.array[:, planes], self.moving, displacement[:, planes],
-                                            from_plane(matrix, planes.start))
-        return result.div_(self.norm)
+    def aligned(self, matrix, displacement=None, multiple=1):
+        for planes in slabs(self.fixed.geometry.shape, PART, multiple):
+            u = None if displacement is None else displacement[:, planes]
+            yield warped(planes, self.fixed.array[:, planes], self.moving, from_plane(matrix, planes.start), u)
+
+
+class Slab(NamedTuple):
+    """Some planes of the fixed grid: features (C, d, h, w) of the fixed image, those of the moving image there, and
+    where there are any, (1, d, h, w)."""
+
+    planes: slice
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    valid: torch.Tensor
+
+
+def warped(planes: slice, fixed: torch.Tensor, moving: Volume, matrix: torch.Tensor,
+           displacement: torch.Tensor | None) -> Slab:
+    """The slab of these planes, whose voxels `matrix` and `displacement` take into `moving`."""
+    mask = torch.ones((1, *moving.array.shape[1:])) if moving.mask is None else moving.mask
+    where = {"matrix": matrix, **({"shape": fixed.shape[1:]} if displacement is None else {})}
+    valid = ops.warp(mask, displacement, padding="zeros", mode="nearest", **where) > 0.5
+    return Slab(planes, fixed, ops.warp(moving.array, displacement, **where), valid)
 
 
 def slabs(shape, voxels: int, multiple: int = 1) -> list[slice]:
@@ -97,13 +126,3 @@ def from_plane(matrix: torch.Tensor, plane: int) -> torch.Tensor:
     shifted = matrix.clone()
     shifted[:, 3] += plane * matrix[:, 0]
     return shifted
-
-
-def differences(fixed: torch.Tensor, moving: Volume, displacement: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of two feature volumes at every voxel of `fixed`, NaN where it has no partner:
-    (1, d, h, w) float32 for (C, d, h, w)."""
-    warped = ops.warp(moving.array, displacement, matrix=matrix)
-    result = (warped.float() - fixed.float()).square_().mean(0, keepdim=True)
-    mask = torch.ones((1, *moving.array.shape[1:])) if moving.mask is None else moving.mask
-    valid = ops.warp(mask, displacement, matrix=matrix, padding="zeros", mode="nearest") > 0.5
-    return result.masked_fill_(~valid, math.nan)

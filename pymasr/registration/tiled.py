@@ -11,7 +11,7 @@ import torch
 from pymasr import ops
 from pymasr.registration.comparison import FeatureMaker
 from pymasr.registration.grids import Volume
-from pymasr.registration.similarity import Similarity, differences, from_plane, slabs
+from pymasr.registration.similarity import Similarity, from_plane, slabs, warped
 
 #: Voxels of the fixed image in a slab: enough that what is made twice, around every slab, is little.
 SLAB = 4_000_000
@@ -59,15 +59,14 @@ class TiledPair(Similarity):
             out[:, planes].mul_(weight / whole if whole else 0.0)
         return value, out
 
-    def differences(self, matrix, displacement):
-        result = torch.empty((1, *self.fixed.geometry.shape))
-        for tile in self._tiles(matrix, displacement):
-            result[:, tile.planes] = differences(tile.fixed, tile.moving, tile.displacement, tile.matrix)
-        return result.div_(self.norm)
+    def aligned(self, matrix, displacement=None, multiple=1):
+        for tile in self._tiles(matrix, displacement, multiple):
+            yield warped(tile.planes, tile.fixed, tile.moving, tile.matrix, tile.displacement)
 
-    def _tiles(self, matrix: torch.Tensor, displacement: torch.Tensor | None) -> Iterator[_Tile]:
+    def _tiles(self, matrix: torch.Tensor, displacement: torch.Tensor | None,
+               multiple: int = 1) -> Iterator[_Tile]:
         shape = self.fixed.geometry.shape
-        for planes in slabs(shape, self.part):
+        for planes in slabs(shape, self.part, multiple):
             u = None if displacement is None else displacement[:, planes]
             to_moving = from_plane(matrix, planes.start)
             box = _reached(to_moving, u, (planes.stop - planes.start, *shape[1:]), self.moving.geometry.shape)
