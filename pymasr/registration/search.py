@@ -1,0 +1,214 @@
+"""Coarse search over turns and shifts: descriptors along every turned frame, all shifts at once by FFT.
+
+Descriptors are tied to axes, so for each turn the moving image is sampled along the turned frame and its descriptors
+are made there. The masked squared difference at all whole-voxel shifts then is a sum of correlations (as in Padfield,
+Masked object registration in the Fourier domain, IEEE Trans. Image Process. 21, 2012). The best few poses are refined
+by gradient descent and compared on equal footing, each along its own frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pymasr import ops
+from pymasr.geometry import Geometry
+from pymasr.registration import grids, starts
+from pymasr.registration.grids import Volume
+from pymasr.registration.linear import linear_level
+from pymasr.registration.parameters import Rigid
+from pymasr.registration.similarity import Pair, random_pair_ssd
+
+#: Coarse voxels along the longest axis of the smaller image, and the most along that of the larger one.
+VOXELS, MOST_VOXELS = 20, 40
+#: Least voxels of the search along an axis of an image.
+FEWEST = 4
+#: Distance of neighbouring turns, degrees; the descent from each reaches farther.
+TURN_STEP = 20.0
+#: Poses that are refined, and how many of them at half the spacing.
+KEPT, KEPT_FINE = 5, 2
+#: Steps of the descent at the spacing of the search and at half of it.
+STEPS, STEPS_FINE = 20, 15
+#: First step of the descent, voxels of its spacing, and the share of it that is left at the end.
+RATE, FINAL = 0.5, 0.1
+#: Share of the smaller grid that must overlap along every axis for a shift to be tried.
+AXIS_OVERLAP = 0.5
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A 4 x 4 LPS transform and its cost: 0 is a perfect match, about 1 none."""
+
+    transform: np.ndarray
+    cost: float
+
+
+def spacing_of(fixed: Geometry, moving: Geometry) -> float:
+    """Edge in mm of the search's voxels."""
+    longest = sorted(max(n * s for n, s in zip(g.shape, reversed(g.spacing), strict=True)) for g in (fixed, moving))
+    return max(longest[0] / VOXELS, longest[1] / MOST_VOXELS)
+
+
+def possible(fixed: Geometry, moving: Geometry, spacing: float) -> bool:
+    """Whether both images are volumes at that spacing."""
+    return all(n * s >= FEWEST * spacing for g in (fixed, moving)
+               for n, s in zip(g.shape, reversed(g.spacing), strict=True))
+
+
+def coarse(volume: Volume, spacing: float) -> Volume:
+    """Pooled to half the spacing only: what remains is smoothed alike on every grid, turned or not."""
+    return grids.pool(volume, [max(1, int(spacing / 2 / s)) for s in reversed(volume.geometry.spacing)])
+
+
+def best(scene: Scene, fine: Scene, turns: Sequence[np.ndarray], given: Sequence[np.ndarray]) -> Pose:
+    """The best pose that the search finds.
+
+    Args:
+        scene, fine: the images at the spacing of the search and at a finer one.
+        turns: (3 x 3), see :func:`pymasr.registration.rotations.ball`.
+        given: poses (4 x 4) that are refined in any case.
+    """
+    kept: list[np.ndarray] = []
+    found = sorted(scene.shifts(turns), key=lambda pose: pose.cost)
+    for transform in [*given, *(pose.transform for pose in found)]:
+        if len(kept) < len(given) + KEPT and all(distance(transform, other, scene.fixed.geometry) > scene.spacing
+                                                 for other in kept):
+            kept.append(transform)
+    refined = sorted((scene.refined(transform, STEPS) for transform in kept), key=lambda pose: pose.cost)
+    return min((fine.refined(pose.transform, STEPS_FINE) for pose in refined[:KEPT_FINE]), key=lambda pose: pose.cost)
+
+
+class Scene:
+    """Two normalised images at a coarse isotropic spacing.
+
+    Args:
+        fixed, moving: (1, D, H, W), each on a grid of its own; masks on the same grid.
+        extractor: image to descriptors.
+        spacing: mm.
+    """
+
+    def __init__(self, fixed: Volume, moving: Volume, extractor: Callable[[torch.Tensor], torch.Tensor],
+                 spacing: float):
+        self.extractor, self.spacing = extractor, spacing
+        self.coarse_fixed, self.moving = coarse(fixed, spacing), coarse(moving, spacing)
+        self.reach = moving.geometry
+        grid = grids.fixed_grid(fixed.geometry, spacing)
+        image = _on(self.coarse_fixed, grid)
+        self.fixed = Volume(extractor(image.array[0]), grid, image.mask)
+        self.weights = (torch.ones((1, *grid.shape)) if image.mask is None else image.mask)[0].double().numpy()
+        self.anatomy = starts.shown(image)[0].double().numpy()
+        self.norm = random_pair_ssd(self.fixed, self.moving_volume(np.eye(4)))
+
+    def moving_volume(self, transform: np.ndarray) -> Volume:
+        """Descriptors of the whole moving image along the axes to which `transform` takes those of the fixed one."""
+        grid = grids.moving_grid(self.fixed.geometry, self.reach, transform, self.spacing, 0.0, 1e3)
+        image = _on(self.moving, grid)
+        inside = grids.inside(self.reach, grid)
+        mask = inside if image.mask is None else image.mask if inside is None else image.mask * inside
+        return Volume(self.extractor(image.array[0]), grid, mask)
+
+    def pair(self, transform: np.ndarray) -> Pair:
+        return Pair(self.fixed, self.moving_volume(transform), self.norm, "exclude")
+
+    def cost(self, transform: np.ndarray, pair: Pair | None = None) -> float:
+        """Mean squared difference over the overlap and over the anatomy of the fixed image outside of it, where it is
+        that of unrelated images, 1."""
+        pair = self.pair(transform) if pair is None else pair
+        matrix = pair.matrix(transform)
+        steps = np.meshgrid(*map(np.arange, self.fixed.geometry.shape), indexing="ij", sparse=True)
+        inside = np.ones(self.fixed.geometry.shape, dtype=bool)
+        at = []
+        for row, n in zip(matrix, pair.moving.geometry.shape, strict=True):
+            position = row[0] * steps[0] + row[1] * steps[1] + row[2] * steps[2] + row[3]
+            inside &= (position >= 0) & (position <= n - 1)
+            at.append(np.clip(np.rint(position), 0, n - 1).astype(int))
+        if pair.moving.mask is not None:
+            inside &= pair.moving.mask[0].numpy()[tuple(at)] > 0.5
+        overlap = float(self.weights[inside].sum())
+        lost = float(self.anatomy[~inside].sum())
+        if not overlap:
+            return math.inf
+        return (overlap * pair.value(transform) + lost) / (overlap + lost)
+
+    def refined(self, transform: np.ndarray, iterations: int) -> Pose:
+        """The pose after a descent over turns and shifts, its cost along its own frame."""
+        pair = self.pair(transform)
+        parameters = Rigid(self.fixed.geometry, transform)
+        if not math.isfinite(pair.value(transform)):
+            return Pose(transform, math.inf)
+        values = linear_level(pair, parameters, parameters.zeros(), 0.0, RATE, FINAL, iterations, lambda *_: None)
+        refined = parameters.transform(values)
+        return Pose(refined, self.cost(refined))
+
+    def shifts(self, turns: Sequence[np.ndarray]) -> list[Pose]:
+        """For each of `turns` (3 x 3) the best of all whole-voxel shifts."""
+        volumes = [self.moving_volume(starts.about(np.zeros(3), np.zeros(3), turn)) for turn in turns]
+        own = np.array(self.fixed.geometry.shape)
+        largest = np.max([v.geometry.shape for v in volumes], 0)
+        # shifts of less overlap than this wrap around, and are left out
+        least = np.ceil(AXIS_OVERLAP * np.minimum(own, np.min([v.geometry.shape for v in volumes], 0))).astype(int)
+        size = [_fast(int(n)) for n in own + largest - least]
+        channels = self.fixed.array.shape[0]
+        weights = torch.from_numpy(self.weights).float()
+        anatomy = torch.from_numpy(self.anatomy).float()
+        features = self.fixed.array
+        energy = torch.from_numpy((features.numpy() ** 2).sum(0))
+        spectra = _spectra([weights, weights * energy, anatomy, *(weights * features)], size).numpy().conj()
+        whole = float(self.anatomy.sum())
+        poses = []
+        for turn, volume in zip(turns, volumes, strict=True):
+            shape = np.array(volume.geometry.shape)
+            features = volume.array
+            mask = torch.ones(volume.geometry.shape) if volume.mask is None else volume.mask[0]
+            energy = torch.from_numpy((features.numpy() ** 2).sum(0))
+            found = _spectra([mask, mask * energy, *(mask * features)], size).numpy()
+            difference = spectra[1] * found[0] + spectra[0] * found[1]
+            difference -= 2 * np.einsum("cijk,cijk->ijk", spectra[3:], found[2:])
+            products = torch.from_numpy(np.stack([spectra[0] * found[0], spectra[2] * found[0], difference]))
+            overlap, kept, difference = torch.fft.irfftn(products, size, dim=(-3, -2, -1)).numpy()
+            ranges = [np.arange(l - n, m - l + 1) for l, n, m in zip(least, own, shape, strict=True)]
+            where = np.ix_(*(r % n for r, n in zip(ranges, size, strict=True)))
+            overlap = np.maximum(overlap[where], 0)
+            lost = np.clip(whole - kept[where], 0, whole)
+            cost = (np.maximum(difference[where], 0) / channels / self.norm + lost) / np.maximum(overlap + lost, 1e-6)
+            cost[overlap < 1] = np.inf
+            best = np.unravel_index(int(cost.argmin()), cost.shape)
+            shift = np.array([r[k] for r, k in zip(ranges, best, strict=True)])
+            point = (volume.geometry.voxel_to_physical @ [*shift, 1.0])[:3]
+            poses.append(Pose(starts.about(np.array(self.fixed.geometry.origin), point, turn), float(cost[best])))
+        return poses
+
+
+def _spectra(arrays: Sequence[torch.Tensor], size: Sequence[int]) -> torch.Tensor:
+    return torch.fft.rfftn(torch.stack(list(arrays)), size, dim=(-3, -2, -1))
+
+
+def _fast(n: int) -> int:
+    """The next length with no prime factor above 5."""
+    while True:
+        rest = n
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 1
+
+
+def _on(volume: Volume, grid: Geometry) -> Volume:
+    mask = volume.mask
+    if mask is not None and grid is not volume.geometry:
+        matrix = torch.from_numpy(grids.voxel_matrix(grid, volume.geometry))
+        mask = ops.warp(mask, matrix=matrix, padding="zeros", shape=grid.shape)
+    return Volume(grids.resample(volume.array[0], volume.geometry, grid)[None], grid, mask)
+
+
+def distance(a: np.ndarray, b: np.ndarray, geometry: Geometry) -> float:
+    """Root mean square distance in mm of the points to which two transforms take the volume of a grid."""
+    points = grids.lattice(geometry, 4)
+    difference = a - b
+    return float(np.sqrt(((points @ difference[:3, :3].T + difference[:3, 3]) ** 2).sum(1).mean()))
