@@ -14,6 +14,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import rich.box
@@ -25,18 +26,53 @@ from rich.table import Table
 import pymasr
 from benchmarks import measure
 from pymasr import runtime
+from pymasr.geometry import Geometry
+from pymasr.sitk import geometry_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 #: Subject, contrast of the fixed image, contrast of the moving image.
 CASES = (("openms_p07", "T2", "T1"), ("openms_p07", "FLAIR", "T1"), ("openms_p19", "T1", "T2"))
 LEVELS = ("small", "medium", "large")
+#: The options of every benchmark on these pairs.
+PAIRS_PARSER = argparse.ArgumentParser(add_help=False)
+PAIRS_PARSER.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
+PAIRS_PARSER.add_argument("--features", nargs="+", default=["mind", "dns"])
+PAIRS_PARSER.add_argument("--levels", nargs="+", choices=LEVELS, default=list(LEVELS))
+PAIRS_PARSER.add_argument("-o", "--output", type=pathlib.Path, help="JSON file for the numbers")
 
 
-def true_displacement(file: pathlib.Path) -> np.ndarray:
-    """(D, H, W, 3), LPS mm; the file holds (X, Y, Z, 3) in RAS."""
+@dataclass(frozen=True)
+class Truth:
+    """The displacement to find.
+
+    Attributes:
+        displacement: (D, H, W, 3), LPS mm.
+        mask: (D, H, W) bool, the brain.
+        geometry: the grid of the fixed image, on which both lie.
+    """
+
+    displacement: np.ndarray
+    mask: np.ndarray
+    geometry: Geometry
+
+
+def read_truth(folder: pathlib.Path) -> Truth:
+    """Of the pair in that folder."""
     import nibabel
 
-    return np.asarray(nibabel.load(file).dataobj, np.float64).transpose(2, 1, 0, 3) * (-1, -1, 1)
+    mask = sitk.ReadImage(str(folder / "fixed_mask.nii.gz"))
+    # the file holds (X, Y, Z, 3) in RAS
+    displacement = np.asarray(nibabel.load(folder / "disp_fixed2moving_mm.nii.gz").dataobj, np.float64)
+    return Truth(displacement.transpose(2, 1, 0, 3) * (-1, -1, 1), sitk.GetArrayFromImage(mask) > 0, geometry_of(mask))
+
+
+def missing(data: pathlib.Path) -> bool:
+    """Whether the pairs aren't in that folder; says so on stderr."""
+    if all((data / subject).is_dir() for subject, *_ in CASES):
+        return False
+    expected = ", ".join(sorted({subject for subject, *_ in CASES}))
+    print(f"no pairs in {data}, expected {expected} there", file=sys.stderr)
+    return True
 
 
 def measure_pair(data: pathlib.Path, case: tuple[str, str, str], level: str, **settings) -> dict:
@@ -46,11 +82,11 @@ def measure_pair(data: pathlib.Path, case: tuple[str, str, str], level: str, **s
     started = time.perf_counter()
     result = pymasr.register(folder / f"fixed_{fixed}.nii.gz", data / subject / f"aligned_{moving}.nii.gz", **settings)
     seconds = time.perf_counter() - started
-    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "fixed_mask.nii.gz"))) > 0
-    truth = true_displacement(folder / "disp_fixed2moving_mm.nii.gz")
-    error = np.linalg.norm(sitk.GetArrayFromImage(result.displacement) - truth, axis=-1)[mask]
+    truth = read_truth(folder)
+    error = np.linalg.norm(sitk.GetArrayFromImage(result.displacement) - truth.displacement, axis=-1)[truth.mask]
     return {"subject": subject, "fixed": fixed, "moving": moving, "level": level, "seconds": seconds,
-            "tre_start": float(np.linalg.norm(truth, axis=-1)[mask].mean()), "tre": float(error.mean()),
+            "tre_start": float(np.linalg.norm(truth.displacement, axis=-1)[truth.mask].mean()),
+            "tre": float(error.mean()),
             "tre_p95": float(np.percentile(error, 95)), "folded": result.report["folded"],
             "peak_memory_mib": result.report["peak_memory_mib"], **settings}
 
@@ -75,16 +111,11 @@ def show(rows: Sequence[dict], console: Console) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.development_pairs", description=__doc__.split(":")[0])
-    parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--features", nargs="+", default=["mind", "dns"])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.development_pairs", description=__doc__.split(":")[0],
+                                     parents=[PAIRS_PARSER])
     parser.add_argument("--presets", nargs="+", default=["default"])
-    parser.add_argument("--levels", nargs="+", choices=LEVELS, default=list(LEVELS))
-    parser.add_argument("-o", "--output", type=pathlib.Path, help="JSON file for the numbers")
     chosen = parser.parse_args(arguments)
-    if not all((chosen.data / subject).is_dir() for subject, *_ in CASES):
-        expected = ", ".join(sorted({subject for subject, *_ in CASES}))
-        print(f"development_pairs: no pairs in {chosen.data}, expected {expected} there", file=sys.stderr)
+    if missing(chosen.data):
         return 1
     rows = [measure_pair(chosen.data, case, level, features=features, preset=preset)
             for features in chosen.features for preset in chosen.presets for case in CASES for level in chosen.levels]

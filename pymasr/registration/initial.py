@@ -23,7 +23,7 @@ DONE = {"centres": "the centres of the grids were aligned", "mass": "the centres
 CLEARLY_BETTER = 0.9
 #: ... that is farther from them than this many voxels of the search, or turned by more than `reorient_angle`: from less
 #: the global stages find the way themselves.
-NEAR = 2.0
+NEAR = 1.0
 
 
 def choose(fixed: Volume, moving: Volume, extractor: Callable[[torch.Tensor], torch.Tensor], initial,
