@@ -16,7 +16,7 @@ from pymasr._stages import stage
 from pymasr.errors import InputError
 from pymasr.features import normalise
 from pymasr.geometry import Geometry, voxel_matrix
-from pymasr.registration import grids
+from pymasr.registration import grids, rotations
 from pymasr.registration.deformable import Spline, deformable_level
 from pymasr.registration.grids import Volume
 from pymasr.registration.initial import choose
@@ -162,7 +162,8 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         return Volume(grids.resample(values["moving"], moving.geometry, grid)[None], grid, mask)
 
     def on_axes_of(pairs: _Pairs, transform: np.ndarray) -> _Pairs:
-        if np.allclose(grid_for(transform).direction, pairs.moving.geometry.direction):
+        turn = grids.axes(grid_for(transform)).T @ grids.axes(pairs.moving.geometry)
+        if rotations.degrees(turn) <= settings.reorient_angle:
             return pairs
         return _Pairs(fixed_volume, on_grid_for(transform), settings.extractor)
 

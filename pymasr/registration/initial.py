@@ -82,11 +82,19 @@ def _named(fixed: Volume, moving: Volume, extractor, initial: str, settings: Set
     if initial == "auto" and not settings.affine:  # without a global stage the images count as aligned
         return None if trusted else centred
 
+    with search.one_thread():
+        return _searched(fixed, moving, extractor, initial, settings, trusted, spacing)
+
+
+def _searched(fixed: Volume, moving: Volume, extractor, initial: str, settings: Settings, trusted: bool,
+              spacing: float) -> np.ndarray | None:
+    """Of "moments", "search" or "auto", `trusted` says whether the headers count."""
     scene, fine = (Scene(fixed, moving, extractor, s) for s in (spacing, spacing / 2))
     if initial == "moments":
         return starts.moments(scene.coarse_fixed, scene.moving, scene.cost)
     turns = rotations.ball(settings.search_angle, search.TURN_STEP)
     if initial == "search" or not trusted:
+        centred = starts.about(fixed.geometry.centre, moving.geometry.centre)
         return search.best(scene, fine, turns, [np.eye(4), centred]).transform
     best = search.best(scene, fine, turns, [np.eye(4)])
     near = (search.distance(best.transform, np.eye(4), fixed.geometry) <= NEAR * spacing

@@ -9,7 +9,8 @@ by gradient descent and compared on equal footing, each along its own frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,18 @@ def spacing_of(fixed: Geometry, moving: Geometry) -> float:
     """Edge in mm of the search's voxels."""
     longest = sorted(max(n * s for n, s in zip(g.shape, reversed(g.spacing), strict=True)) for g in (fixed, moving))
     return max(longest[0] / VOXELS, longest[1] / MOST_VOXELS)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For the many small transforms of a search: more threads gain little there, and on a busy machine their waiting
+    for each other costs twenty times what they do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def possible(fixed: Geometry, moving: Geometry, spacing: float) -> bool:
@@ -145,46 +158,53 @@ class Scene:
         return Pose(refined, self.cost(refined))
 
     def shifts(self, turns: Sequence[np.ndarray]) -> list[Pose]:
-        """For each of `turns` (3 x 3) the best of all whole-voxel shifts."""
+        """For each of `turns` (3 x 3) the best of all whole-voxel shifts.
+
+        Costs are those of :meth:`cost`: with w the weights, F and M the descriptors of the fixed and the moving image
+        and * the correlation, the sum of squared differences is w|F|^2 * w + w * w|M|^2 - 2 sum_c wF_c * wM_c.
+        """
         volumes = [self.moving_volume(starts.about(np.zeros(3), np.zeros(3), turn)) for turn in turns]
-        own = np.array(self.fixed.geometry.shape)
-        largest = np.max([v.geometry.shape for v in volumes], 0)
+        own, shapes = np.array(self.fixed.geometry.shape), np.array([v.geometry.shape for v in volumes])
         # shifts of less overlap than this wrap around, and are left out
-        least = np.ceil(AXIS_OVERLAP * np.minimum(own, np.min([v.geometry.shape for v in volumes], 0))).astype(int)
-        size = [_fast(int(n)) for n in own + largest - least]
-        channels = self.fixed.array.shape[0]
-        weights = torch.from_numpy(self.weights).float()
-        anatomy = torch.from_numpy(self.anatomy).float()
-        features = self.fixed.array
-        energy = torch.from_numpy((features.numpy() ** 2).sum(0))
-        spectra = _spectra([weights, weights * energy, anatomy, *(weights * features)], size).numpy().conj()
-        whole = float(self.anatomy.sum())
+        least = np.ceil(AXIS_OVERLAP * np.minimum(own, shapes.min(0))).astype(int)
+        size = [_fast(int(n)) for n in own + shapes.max(0) - least]
+        features = self.fixed.array.numpy()
+        fixed = _spectra([*_weighted(features, self.weights), self.anatomy], size).conj()
+        whole, scale = float(self.anatomy.sum()), len(features) * self.norm
         poses = []
-        for turn, volume in zip(turns, volumes, strict=True):
-            shape = np.array(volume.geometry.shape)
-            features = volume.array
-            mask = torch.ones(volume.geometry.shape) if volume.mask is None else volume.mask[0]
-            energy = torch.from_numpy((features.numpy() ** 2).sum(0))
-            found = _spectra([mask, mask * energy, *(mask * features)], size).numpy()
-            difference = spectra[1] * found[0] + spectra[0] * found[1]
-            difference -= 2 * np.einsum("cijk,cijk->ijk", spectra[3:], found[2:])
-            products = torch.from_numpy(np.stack([spectra[0] * found[0], spectra[2] * found[0], difference]))
-            overlap, kept, difference = torch.fft.irfftn(products, size, dim=(-3, -2, -1)).numpy()
+        for turn, volume, shape in zip(turns, volumes, shapes, strict=True):
+            mask = np.ones(shape) if volume.mask is None else volume.mask[0].numpy()
+            moving = _spectra(_weighted(volume.array.numpy(), mask), size)
+            difference = fixed[1] * moving[0] + fixed[0] * moving[1]
+            difference -= 2 * np.einsum("cijk,cijk->ijk", fixed[2:-1], moving[2:])
+            products = np.stack([fixed[0] * moving[0], fixed[-1] * moving[0], difference])
             ranges = [np.arange(l - n, m - l + 1) for l, n, m in zip(least, own, shape, strict=True)]
-            where = np.ix_(*(r % n for r, n in zip(ranges, size, strict=True)))
-            overlap = np.maximum(overlap[where], 0)
-            lost = np.clip(whole - kept[where], 0, whole)
-            cost = (np.maximum(difference[where], 0) / channels / self.norm + lost) / np.maximum(overlap + lost, 1e-6)
+            where = np.ix_(range(3), *(r % n for r, n in zip(ranges, size, strict=True)))
+            products = torch.fft.irfftn(torch.from_numpy(products), size, dim=(-3, -2, -1)).numpy()
+            overlap, kept, difference = products[where]
+            lost = np.clip(whole - kept, 0, whole)
+            cost = (np.maximum(difference, 0) / scale + lost) / np.maximum(overlap + lost, 1)
             cost[overlap < 1] = np.inf
             best = np.unravel_index(int(cost.argmin()), cost.shape)
-            shift = np.array([r[k] for r, k in zip(ranges, best, strict=True)])
+            shift = [r[k] for r, k in zip(ranges, best, strict=True)]
             point = (volume.geometry.voxel_to_physical @ [*shift, 1.0])[:3]
             poses.append(Pose(starts.about(np.array(self.fixed.geometry.origin), point, turn), float(cost[best])))
         return poses
 
 
-def _spectra(arrays: Sequence[torch.Tensor], size: Sequence[int]) -> torch.Tensor:
-    return torch.fft.rfftn(torch.stack(list(arrays)), size, dim=(-3, -2, -1))
+def _weighted(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(C + 2, D, H, W) float32: weights, weights times the squared norm of the features, weights times features."""
+    result = np.empty((len(features) + 2, *weights.shape), np.float32)
+    result[0] = weights
+    np.multiply(features, weights, out=result[2:], casting="same_kind")
+    result[1] = (features * result[2:]).sum(0)
+    return result
+
+
+def _spectra(arrays: Sequence[np.ndarray], size: Sequence[int]) -> np.ndarray:
+    """Of real arrays, filled up with zeros to `size`; torch's FFT is several times faster than NumPy's."""
+    stack = torch.from_numpy(np.stack(list(arrays)).astype(np.float32))
+    return torch.fft.rfftn(stack, size, dim=(-3, -2, -1)).numpy()
 
 
 def _fast(n: int) -> int:
