@@ -10,7 +10,7 @@ import torch
 from pymasr.errors import InputError
 from pymasr.registration import grids, rotations, search, starts
 from pymasr.registration.grids import Volume
-from pymasr.registration.search import Scene
+from pymasr.registration.search import Pose, Scene
 from pymasr.registration.settings import Settings
 
 #: Names of the starts; "auto" takes the headers unless the search finds a clearly better pose far from them.
@@ -24,6 +24,9 @@ CLEARLY_BETTER = 0.9
 #: ... that is farther from them than this many voxels of the search, or turned by more than `reorient_angle`: from less
 #: the global stages find the way themselves.
 NEAR = 1.0
+#: The headers are right, and no descent is needed to see it, where they cost less than this share of any far pose of
+#: the search, before any descent.
+EVIDENT = 0.6
 
 
 def choose(fixed: Volume, moving: Volume, extractor: Callable[[torch.Tensor], torch.Tensor], initial,
@@ -89,17 +92,24 @@ def _named(fixed: Volume, moving: Volume, extractor, initial: str, settings: Set
 def _searched(fixed: Volume, moving: Volume, extractor, initial: str, settings: Settings, trusted: bool,
               spacing: float) -> np.ndarray | None:
     """Of "moments", "search" or "auto", `trusted` says whether the headers count."""
-    scene, fine = (Scene(fixed, moving, extractor, s) for s in (spacing, spacing / 2))
+    scene, headers = Scene(fixed, moving, extractor, spacing), np.eye(4)
     if initial == "moments":
         return starts.moments(scene.coarse_fixed, scene.moving, scene.cost)
-    turns = rotations.ball(settings.search_angle, search.TURN_STEP)
-    if initial == "search" or not trusted:
+    found = scene.shifts(rotations.ball(settings.search_angle, search.TURN_STEP))
+
+    def far(pose: Pose) -> bool:
+        return (search.distance(pose.transform, headers, fixed.geometry) > NEAR * spacing
+                or rotations.degrees(pose.transform[:3, :3]) > settings.reorient_angle)
+
+    keep = initial == "auto" and trusted
+    if keep and scene.cost(headers) < EVIDENT * min((pose.cost for pose in found if far(pose)), default=np.inf):
+        return None
+    fine = Scene(fixed, moving, extractor, spacing / 2)
+    if not keep:
         centred = starts.about(fixed.geometry.centre, moving.geometry.centre)
-        return search.best(scene, fine, turns, [np.eye(4), centred]).transform
-    best = search.best(scene, fine, turns, [np.eye(4)])
-    near = (search.distance(best.transform, np.eye(4), fixed.geometry) <= NEAR * spacing
-            and rotations.degrees(best.transform[:3, :3]) <= settings.reorient_angle)
-    return None if near or not best.cost < CLEARLY_BETTER * fine.cost(np.eye(4)) else best.transform
+        return search.best(scene, fine, found, [headers, centred]).transform
+    best = search.best(scene, fine, found, [headers])
+    return best.transform if far(best) and best.cost < CLEARLY_BETTER * fine.cost(headers) else None
 
 
 def _require_overlap(fixed: Volume, moving: Volume, transform: np.ndarray, least: float, warnings: list[str]) -> None:

@@ -77,16 +77,15 @@ def coarse(volume: Volume, spacing: float) -> Volume:
     return grids.pool(volume, [max(1, int(spacing / 2 / s)) for s in reversed(volume.geometry.spacing)])
 
 
-def best(scene: Scene, fine: Scene, turns: Sequence[np.ndarray], given: Sequence[np.ndarray]) -> Pose:
-    """The best pose that the search finds.
+def best(scene: Scene, fine: Scene, found: Sequence[Pose], given: Sequence[np.ndarray]) -> Pose:
+    """The best pose after descents from the first few that differ.
 
     Args:
         scene, fine: the images at the spacing of the search and at a finer one.
-        turns: (3 x 3), see :func:`pymasr.registration.rotations.ball`.
+        found: what :meth:`Scene.shifts` found, the best first.
         given: poses (4 x 4) that are refined in any case.
     """
     kept: list[np.ndarray] = []
-    found = sorted(scene.shifts(turns), key=lambda pose: pose.cost)
     for transform in [*given, *(pose.transform for pose in found)]:
         if len(kept) < len(given) + KEPT and all(distance(transform, other, scene.fixed.geometry) > scene.spacing
                                                  for other in kept):
@@ -158,7 +157,7 @@ class Scene:
         return Pose(refined, self.cost(refined))
 
     def shifts(self, turns: Sequence[np.ndarray]) -> list[Pose]:
-        """For each of `turns` (3 x 3) the best of all whole-voxel shifts.
+        """For each of `turns` (3 x 3) the best of all whole-voxel shifts; the least cost first.
 
         Costs are those of :meth:`cost`: with w the weights, F and M the descriptors of the fixed and the moving image
         and * the correlation, the sum of squared differences is w|F|^2 * w + w * w|M|^2 - 2 sum_c wF_c * wM_c.
@@ -189,7 +188,7 @@ class Scene:
             shift = [r[k] for r, k in zip(ranges, best, strict=True)]
             point = (volume.geometry.voxel_to_physical @ [*shift, 1.0])[:3]
             poses.append(Pose(starts.about(np.array(self.fixed.geometry.origin), point, turn), float(cost[best])))
-        return poses
+        return sorted(poses, key=lambda pose: pose.cost)
 
 
 def _weighted(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
