@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
+from pymasr.geometry import Geometry
+
 DATA = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 #: Subject, contrast of the fixed image, contrast of the moving image.
 CASES = (("openms_p07", "T2", "T1"), ("openms_p07", "FLAIR", "T1"), ("openms_p19", "T1", "T2"))
@@ -24,6 +26,21 @@ INTER_SUBJECT = ("inter_p07T1_to_p19T2", "T2", "T1")
 VARIANTS = ("plain", "hard", "upsampled")
 #: Voxels (x, y, z) of the upsampled variant.
 UPSAMPLED = (192, 160, 192)
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """The displacement to find.
+
+    Attributes:
+        displacement: (D, H, W, 3), LPS mm.
+        mask: (D, H, W) bool, the brain.
+        geometry: the grid of the fixed image's file, on which both lie.
+    """
+
+    displacement: np.ndarray
+    mask: np.ndarray
+    geometry: Geometry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +107,13 @@ class Pair:
 
         values = np.asarray(nibabel.load(self.folder / "disp_fixed2moving_mm.nii.gz").dataobj, np.float64)
         return values.transpose(2, 1, 0, 3) * (-1, -1, 1)
+
+    def known(self) -> Truth:
+        """The truth with the grid that it lies on."""
+        from pymasr.sitk import geometry_of
+
+        mask = sitk.ReadImage(str(self.folder / "fixed_mask.nii.gz"))
+        return Truth(self.truth(), sitk.GetArrayFromImage(mask) > 0, geometry_of(mask))
 
     def score(self, displacement: sitk.Image) -> dict:
         """How good a displacement field is, within the brain mask of the fixed image.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +13,17 @@ import torch
 
 from pymasr import registration, runtime
 from pymasr._stages import stage
+from pymasr.errors import InputError
 from pymasr.geometry import Geometry
 from pymasr.io import Image, as_image, as_mask
+from pymasr.registration.initial import NAMES
 from pymasr.registration.result import Registration
 
 
 def register(fixed: Any, moving: Any, *, features: str = "mind", preset: str = "default", device: str = "auto",
              fixed_mask: Any = None, moving_mask: Any = None, fixed_geometry: Geometry | None = None,
-             moving_geometry: Geometry | None = None, initial: np.ndarray | None = None,
+             moving_geometry: Geometry | None = None, transform: str = "deformable",
+             initial: str | os.PathLike | np.ndarray = "auto",
              progress: Callable[[Any], None] | None = None, **settings: Any) -> Registration:
     """Find the transform that carries points of `fixed` to the same anatomy in `moving`.
 
@@ -32,7 +36,12 @@ def register(fixed: Any, moving: Any, *, features: str = "mind", preset: str = "
         fixed_mask, moving_mask: where to compare: anything but zero counts. Taken as images are; an array is on the
             grid of its image.
         fixed_geometry, moving_geometry: grids of images given as arrays; spacing 1 mm and origin 0 by default.
-        initial: 4 x 4 matrix in LPS mm, fixed points to moving points, to start from instead of the images' headers.
+        transform: what to look for, "rigid", "similarity", "affine" or "deformable".
+        initial: where to start. "auto": as the headers say, unless a search of turns and shifts finds a clearly better
+            pose, or the headers hardly overlap; "headers"; "centres" of the grids; centres of "mass" of what is
+            brighter than the background; "moments": its principal axes, too; "search": the pose that the search finds;
+            a 4 x 4 matrix in LPS mm, fixed points to moving points; a file with a linear transform that SimpleITK
+            reads.
         progress: called with a :class:`pymasr.registration.Progress` at every iteration.
         **settings: any field of :class:`pymasr.registration.Settings`, over the preset's.
 
@@ -45,7 +54,9 @@ def register(fixed: Any, moving: Any, *, features: str = "mind", preset: str = "
         ValueError: settings that make no sense, images that do not overlap in space.
     """
     device = runtime.choose_device(device)
-    chosen = registration.Settings.from_preset(preset, features=features, device=device, **settings)
+    chosen = registration.Settings.from_preset(preset, features=features, device=device, transform=transform,
+                                                  **settings)
+    start = _start(initial)
     stages: list[dict] = []
     with stage("reading", stages):
         images = {"fixed": as_image(fixed, fixed_geometry, name="fixed image"),
@@ -54,7 +65,7 @@ def register(fixed: Any, moving: Any, *, features: str = "mind", preset: str = "
                  for name, mask in (("fixed", fixed_mask), ("moving", moving_mask))}
     solution = registration.register_images(
         images["fixed"], images["moving"], chosen, fixed_mask=masks["fixed"], moving_mask=masks["moving"],
-        initial=initial, progress=progress)
+        initial=start, progress=progress)
     context = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": runtime.versions(),
@@ -62,12 +73,25 @@ def register(fixed: Any, moving: Any, *, features: str = "mind", preset: str = "
         "instruction_set": runtime.info()["instruction_set"]["used"],
         "threads": torch.get_num_threads(),
         "preset": preset,
+        "initial": os.fspath(initial) if isinstance(initial, (str, os.PathLike)) else np.asarray(initial).tolist(),
         "settings": dataclasses.asdict(chosen),
         "fixed_mask": _origin(masks["fixed"]),
         "moving_mask": _origin(masks["moving"]),
     }
     return Registration(images["fixed"], images["moving"], solution, fixed_mask=masks["fixed"], context=context,
                         stages=stages)
+
+
+def _start(initial: Any) -> Any:
+    """A name or matrix for the engine; a file is read."""
+    if not isinstance(initial, (str, os.PathLike)) or initial in NAMES:
+        return initial
+    from pymasr.sitk import read_linear
+
+    if not os.path.exists(initial):
+        raise InputError(f"initial must be one of {', '.join(NAMES)}, a 4 x 4 matrix or the file of a transform, "
+                         f"got {os.fspath(initial)!r}, which is no file")
+    return read_linear(initial)
 
 
 def _origin(mask: Image | None) -> str | None:

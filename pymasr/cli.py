@@ -50,6 +50,13 @@ def parser() -> argparse.ArgumentParser:
                           help="where to compute (default: %(default)s)")
     register.add_argument("--preset", choices=("fast", "default", "accurate"), default="default",
                           help="how long to search (default: %(default)s)")
+    register.add_argument("--transform", choices=("rigid", "similarity", "affine", "deformable"), default="deformable",
+                          help="what to look for (default: %(default)s)")
+    register.add_argument("--initial", metavar="START", default="auto",
+                          help="where to start: auto (the headers, unless a search finds a clearly better pose), "
+                               "headers, centres (of the grids), mass (centres of mass), moments (and principal axes), "
+                               "search (turns and shifts), or a file with a linear ITK transform, fixed to moving "
+                               "points (default: %(default)s)")
     register.add_argument("--fixed-mask", metavar="FILE", help="compare only where this image is not zero")
     register.add_argument("--moving-mask", metavar="FILE", help="the same for the moving image")
     register.add_argument("--threads", metavar="N", type=_positive,
@@ -133,7 +140,8 @@ def _register(chosen: argparse.Namespace) -> None:
     settings = {} if chosen.seed is None else {"seed": chosen.seed}
     with _progress_bar(not chosen.quiet and sys.stderr.isatty()) as progress:
         result = register(chosen.fixed, chosen.moving, features=chosen.features, preset=chosen.preset,
-                          device=chosen.device, fixed_mask=chosen.fixed_mask, moving_mask=chosen.moving_mask,
+                          device=chosen.device, transform=chosen.transform, initial=chosen.initial,
+                          fixed_mask=chosen.fixed_mask, moving_mask=chosen.moving_mask,
                           progress=progress, **settings)
     result.context["command"] = _command(chosen)
     files = result.save(chosen.output)

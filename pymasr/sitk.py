@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import SimpleITK as sitk
 
+from pymasr.errors import InputError
 from pymasr.geometry import Geometry
 
 
@@ -37,3 +40,22 @@ def affine_transform(matrix: np.ndarray) -> sitk.AffineTransform:
     transform.SetMatrix(np.asarray(matrix, float)[:3, :3].ravel().tolist())
     transform.SetTranslation(np.asarray(matrix, float)[:3, 3].tolist())
     return transform
+
+
+def read_linear(file: str | os.PathLike) -> np.ndarray:
+    """4 x 4 matrix in LPS mm of the transform in a file (.h5, .tfm, .txt, .mat): affine, rigid, a shift, or a composite
+    of such. Raises InputError where the file holds none that is linear."""
+    try:
+        transform = sitk.ReadTransform(str(file))
+    except RuntimeError as error:
+        raise InputError(f"initial {file}: is no transform that SimpleITK reads") from error
+    if transform.GetDimension() != 3 or not transform.IsLinear():
+        raise InputError(f"initial {file}: must be a linear 3-D transform, got {transform.GetDimension()}-D "
+                         f"{transform.GetName()}; give only the rigid or affine part of it")
+    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    matrix = np.eye(4)
+    matrix[:3, 3] = origin
+    # far points, so that no digits are lost to a large shift
+    matrix[:3, :3] = np.stack([(np.array(transform.TransformPoint(tuple(1e3 * unit))) - origin) / 1e3
+                               for unit in np.eye(3)], 1)
+    return matrix

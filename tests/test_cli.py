@@ -17,6 +17,7 @@ from pymasr import _C, cli, registration
 from pymasr._version import __version__
 from pymasr.errors import InputError
 from pymasr.geometry import Geometry
+from pymasr.registration import starts
 from pymasr.registration.result import FILES
 from pymasr.sitk import to_sitk
 
@@ -98,6 +99,32 @@ def test_masks_come_to_the_engine(pair, tmp_path, monkeypatch):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["fixed_mask"] == mask
     assert report["jacobian_region"] == "fixed mask"
+
+
+def test_transform_and_start_come_to_the_engine(pair, tmp_path, monkeypatch):
+    seen = {}
+
+    def engine(fixed, moving, settings, **rest):
+        seen.update(rest, settings=settings)
+        return engines.known_solution(fixed, moving, settings)
+
+    monkeypatch.setattr(registration, "register_images", engine)
+    file = str(tmp_path / "in" / "start.tfm")
+    sitk.WriteTransform(sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), file)
+    arguments = ["register", *pair, "-o", str(tmp_path / "out"), "--transform", "rigid"]
+    for initial, expected in ((None, "auto"), ("mass", "mass"), (file, starts.about(np.zeros(3), np.array([1, 2, 3])))):
+        assert cli.main(arguments + ([] if initial is None else ["--initial", initial])) == 0
+        assert seen["settings"].transform == "rigid"
+        assert np.array_equal(seen["initial"], expected)
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert report["initial"] == (initial or "auto")
+
+
+def test_a_start_that_is_none(pair, tmp_path, known_engine, capsys):
+    assert cli.main(["register", *pair, "-o", str(tmp_path / "out"), "--initial", "center"]) == cli.WRONG_USE
+    text = capsys.readouterr().err
+    assert_one_sentence(text)
+    assert "one of auto, headers, centres, mass, moments, search" in text and "'center', which is no file" in text
 
 
 def corrupt(pair, kind):

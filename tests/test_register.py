@@ -55,6 +55,7 @@ def test_two_modalities_on_different_grids():
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"preset": "best"}, "fast, default, accurate"), ({"features": "sift"}, "mind or dns"),
+    ({"transform": "elastic"}, "rigid, similarity, affine, deformable"), ({"initial": "top"}, "moments, search"),
     ({"device": "tpu"}, "auto, cpu, cuda"), ({"sped": 3}, "sped")])
 def test_wrong_option(options, message):
     array = rods(Geometry((10, 10, 10)))
@@ -68,7 +69,7 @@ def test_images_apart_in_space(tmp_path, capsys):
     for name, geometry in (("fixed", grid), ("moving", shifted(grid, (500, 0, 0)))):
         sitk.WriteImage(to_sitk(rods(grid), geometry), str(tmp_path / f"{name}.nrrd"))
     status = cli.main(["register", str(tmp_path / "fixed.nrrd"), str(tmp_path / "moving.nrrd"), "-o",
-                       str(tmp_path / "out")])
+                       str(tmp_path / "out"), "--initial", "headers"])
     text = capsys.readouterr().err
     assert status == cli.WRONG_USE
     assert text.startswith("pymasr: error: ") and "overlap" in text and text.count("\n") == 1

@@ -26,14 +26,12 @@ class FeatureMaker:
 
     Attributes:
         terms: the descriptors; their channels follow each other.
-        shape: of the image.
         dtype: of the features.
         smoothing: standard deviation in voxels of the Gaussian that the image is smoothed with before.
         scales: factor of each term's features.
     """
 
     terms: tuple[Term, ...]
-    shape: tuple[int, int, int]
     dtype: torch.dtype = torch.float32
     smoothing: float = 0.0
     scales: tuple[float, ...] = ()
@@ -42,10 +40,9 @@ class FeatureMaker:
     def channels(self) -> int:
         return sum(term.descriptor.channels for term in self.terms)
 
-    @property
-    def bytes(self) -> int:
-        """Of the whole feature volume."""
-        return self.channels * math.prod(self.shape) * self.dtype.itemsize
+    def bytes(self, shape: Sequence[int]) -> int:
+        """Of the feature volume of an image of that shape."""
+        return self.channels * math.prod(shape) * self.dtype.itemsize
 
     @property
     def ends(self) -> list[int]:
@@ -100,13 +97,18 @@ class Comparison:
     noise: float = 0.0
     smoothing: float | None = 0.0
 
-    def maker(self, factor: int, shape: tuple[int, int, int]) -> FeatureMaker:
+    @property
+    def finder(self) -> FeatureMaker:
+        """The first descriptor alone, for coarse searches."""
+        return FeatureMaker(self.terms[:1])
+
+    def maker(self, factor: int) -> FeatureMaker:
         """Of the level whose voxels are `factor` finest voxels wide: their means are less noisy."""
         smoothing = self.smoothing
         if smoothing is None:
             share = (self.noise / factor ** 1.5 - QUIET) / (NOISY - QUIET)
             smoothing = MOST_SMOOTHING * min(max(share, 0.0), 1.0)
-        return FeatureMaker(self.terms, shape, self.dtype, smoothing)
+        return FeatureMaker(self.terms, self.dtype, smoothing)
 
     def scales(self, norms: Sequence[float]) -> tuple[tuple[float, ...], float]:
         """Factors of the terms' features such that each counts by its weight, whatever its channels and values; and the

@@ -17,14 +17,16 @@ from pymasr._stages import stage
 from pymasr.errors import InputError
 from pymasr.features import noise_level, normalise
 from pymasr.geometry import Geometry, voxel_matrix
-from pymasr.registration import grids
-from pymasr.registration.affine import Parameters, affine_level
+from pymasr.registration import grids, rotations
 from pymasr.registration.comparison import Comparison
 from pymasr.registration.deformable import Descent, Spline, deformable_level
 from pymasr.registration.discrete import discrete_start
 from pymasr.registration.grids import Volume
+from pymasr.registration.initial import choose
+from pymasr.registration.linear import linear_level
 from pymasr.registration.optimiser import Schedule
 from pymasr.registration.pairs import Pairs
+from pymasr.registration.parameters import KINDS
 from pymasr.registration.settings import Settings
 
 
@@ -33,7 +35,7 @@ class Progress:
     """Where the optimisation is; given to the `progress` callback at every iteration.
 
     Attributes:
-        stage: "affine", "discrete" or "deformable".
+        stage: "rigid", "similarity", "affine", "discrete" or "deformable".
         level: of this stage, from 1.
         levels: of this stage.
         iteration: of this level, from 1.
@@ -101,7 +103,7 @@ class _Log:
 
 
 def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, moving_mask=None, fixed_weights=None,
-                    initial=None, progress: Callable[[Progress], None] | None = None) -> Solution:
+                    initial="auto", progress: Callable[[Progress], None] | None = None) -> Solution:
     """The transform that brings `moving` onto `fixed`: fixed points to moving points.
 
     The images may differ in modality, size, spacing, origin, direction. Descriptors are compared on isotropic working
@@ -114,16 +116,16 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         fixed_mask: image, not 0 where the fixed image is to be compared; on any grid.
         moving_mask: image, not 0 where the moving image may be compared; on any grid.
         fixed_weights: image, how much each place of the fixed image counts, at least 0; on any grid, 0 outside of it.
-        initial: 4 x 4 LPS matrix, fixed points to moving points, to start from; the images' own positions by default.
+        initial: the start, see :data:`pymasr.registration.initial.NAMES`, or a 4 x 4 LPS matrix, fixed points to moving
+            points.
         progress: called with a :class:`Progress` at every iteration; what it raises passes through.
 
     Raises:
-        InputError: the images have no contrast or don't overlap in space, a mask is empty, nothing in the fixed mask
-            lies in the moving one, `initial` isn't an invertible 4 x 4 affine matrix.
+        InputError: the images have no contrast or don't overlap in space at the start, a mask is empty, nothing in the
+            fixed mask lies in the moving one, `initial` is neither a start's name nor an invertible 4 x 4 matrix.
     """
     log = _Log(progress)
     with log.stage("preparation"):
-        start = _initial(fixed.geometry, moving.geometry, initial, settings.min_overlap, log.warnings)
         values = {name: normalise(image.array, window, name=f"{name} image")
                   for name, image, window in (("fixed", fixed, settings.fixed_window),
                                               ("moving", moving, settings.moving_window))}
@@ -138,34 +140,49 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
                                 noise, settings.smoothing)
         del values["fixed"]
 
-        def on_grid_for(transform: np.ndarray) -> Volume:
-            grid = grids.moving_grid(fixed.geometry, moving.geometry, transform, spacing, settings.reorient_angle,
-                                     settings.margin)
-            mask = grids.inside(moving.geometry, grid)
-            if moving_mask is not None:
-                given = _mask(moving_mask, grid, "moving mask")
-                mask = given if mask is None else mask * given
-            return Volume(grids.resample(values["moving"], moving.geometry, grid)[None], grid, mask)
+        own_mask = None if moving_mask is None else _mask(moving_mask, moving.geometry, "moving mask")
+        moving_volume = Volume(values["moving"][None], moving.geometry, own_mask)
 
+    def grid_for(transform: np.ndarray) -> Geometry:
+        return grids.moving_grid(fixed.geometry, moving.geometry, transform, spacing, settings.reorient_angle,
+                                 settings.margin)
+
+    def on_grid_for(transform: np.ndarray) -> Volume:
+        grid = grid_for(transform)
+        mask = grids.inside(moving.geometry, grid)
+        if moving_mask is not None:
+            given = _mask(moving_mask, grid, "moving mask")
+            mask = given if mask is None else mask * given
+        return Volume(grids.resample(values["moving"], moving.geometry, grid)[None], grid, mask)
+
+    def on_axes_of(pairs: Pairs, transform: np.ndarray) -> Pairs:
+        turn = grids.axes(grid_for(transform)).T @ grids.axes(pairs.moving.geometry)
+        if rotations.degrees(turn) <= settings.reorient_angle:
+            return pairs
+        return Pairs(fixed_volume, on_grid_for(transform), comparison)
+
+    with log.stage("start"):
+        start = choose(fixed_volume, moving_volume, comparison.finder, initial, settings, log.warnings)
         pairs = Pairs(fixed_volume, on_grid_for(start), comparison)
 
     transform = start
     if settings.affine and settings.affine_levels:
-        with log.stage("affine"):
-            transform = _affine(pairs, start, settings, log)
+        with log.stage(settings.global_transform):
+            transform, pairs = _global(pairs, on_axes_of, start, settings, log)
 
+    deformable = settings.transform == "deformable"
     with torch.no_grad():
         moved = on_grid_for(transform) if transform is not start else pairs.moving
         if moved.geometry != pairs.moving.geometry:
             pairs = Pairs(fixed_volume, moved, comparison)
 
     spline = None
-    if settings.discrete and settings.levels:
+    if deformable and settings.discrete and settings.levels:
         with log.stage("discrete"):
             spline = _search(pairs, transform, settings, log)
 
-    with log.stage("deformable"):
-        spline = _deform(pairs, transform, spline, settings, log)
+    with log.stage("deformable" if deformable else "comparison"):
+        spline = _deform(pairs, transform, spline, settings, log) if deformable else None
         finest = pairs[1]
         dense = None
         if spline is not None:
@@ -186,16 +203,20 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
     return Solution(transform, displacement, before, after, log.history, log.stages, log.warnings)
 
 
-def _affine(pairs: Pairs, start: np.ndarray, settings: Settings, log: _Log) -> np.ndarray:
-    parameters = Parameters(pairs.fixed.geometry, start)
-    values = np.zeros((3, 4))
+def _global(pairs: Pairs, on_axes_of: Callable[[Pairs, np.ndarray], Pairs], start: np.ndarray, settings: Settings,
+            log: _Log) -> tuple[np.ndarray, Pairs]:
+    """The transform without local deformation, and descriptors along its axes, which `on_axes_of` gives."""
+    kind = settings.global_transform
+    parameters = KINDS[kind](pairs.fixed.geometry, start)
+    values = parameters.zeros()
     levels = pairs.usable(settings.affine_levels, settings.min_size)
     _require_comparison(pairs[levels[0].factor].value(start))
     for number, level in enumerate(levels, 1):
-        values = affine_level(pairs[level.factor], parameters, values, settings.strain_weight,
+        values = linear_level(pairs[level.factor], parameters, values, settings.strain_weight,
                               settings.affine_learning_rate, settings.final_rate, level.iterations,
-                              log.reporter("affine", number, len(levels), level.iterations))
-    return parameters.transform(values) if values.any() else start
+                              log.reporter(kind, number, len(levels), level.iterations))
+        pairs = on_axes_of(pairs, parameters.transform(values))
+    return parameters.transform(values) if values.any() else start, pairs
 
 
 def _search(pairs: Pairs, transform: np.ndarray, settings: Settings, log: _Log) -> Spline:
@@ -222,36 +243,6 @@ def _deform(pairs: Pairs, transform: np.ndarray, spline: Spline | None, settings
         spline = deformable_level(pair, transform, spline.refitted(pair.fixed.geometry, level.spacing), descent,
                                   log.reporter("deformable", number, len(levels), level.iterations))
     return spline
-
-
-def _initial(fixed: Geometry, moving: Geometry, initial, min_overlap: float, warnings: list[str]) -> np.ndarray:
-    """The 4 x 4 LPS transform to start from."""
-    try:
-        transform = np.eye(4) if initial is None else np.array(initial, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"initial must be a 4 x 4 matrix, got {type(initial).__name__}") from error
-    if transform.shape != (4, 4) or not np.isfinite(transform).all() or not np.allclose(transform[3], [0, 0, 0, 1]):
-        raise InputError(f"initial must be a finite 4 x 4 matrix with last row 0 0 0 1, got {transform.tolist()}")
-    if not np.linalg.det(transform[:3, :3]) > 1e-6:
-        raise InputError("initial must be invertible and keep left and right apart: its determinant is "
-                         f"{np.linalg.det(transform[:3, :3]):.3g}")
-    share = grids.overlap(fixed, moving, transform)
-    if share == 0:
-        raise InputError(f"the images don't overlap in space: the fixed one fills {_extent(fixed, transform)}, "
-                         f"the moving one {_extent(moving)} (LPS mm)")
-    if share < min_overlap:
-        transform = transform.copy()
-        transform[:3, 3] += moving.centre - (transform @ [*fixed.centre, 1])[:3]
-        warnings.append(f"Only {100 * share:.0f} % of the images overlapped in space, so their centres were aligned "
-                        "first.")
-    return transform
-
-
-def _extent(geometry: Geometry, transform: np.ndarray | None = None) -> str:
-    transform = np.eye(4) if transform is None else transform
-    corners = grids.edges(geometry) @ transform[:3, :3].T + transform[:3, 3]
-    return ", ".join(f"{axis} {low:.0f} to {high:.0f}" for axis, low, high in
-                     zip("xyz", corners.min(0), corners.max(0), strict=True))
 
 
 def _require_comparison(similarity: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,13 +53,18 @@ def edges(geometry: Geometry) -> np.ndarray:
 def lattice(geometry: Geometry, count: int = 12) -> np.ndarray:
     """LPS positions (count^3, 3) spread evenly through the volume that the voxels fill."""
     steps = (np.arange(count) + 0.5) / count
-    voxels = np.array(list(itertools.product(*(n * steps - 0.5 for n in geometry.shape))))
+    voxels = np.stack(np.meshgrid(*(n * steps - 0.5 for n in geometry.shape), indexing="ij"), -1).reshape(-1, 3)
     return voxels @ geometry.voxel_to_physical[:3, :3].T + geometry.voxel_to_physical[:3, 3]
 
 
 def share_within(source: Geometry, target: Geometry, transform: np.ndarray) -> float:
     """Share of the volume of `source` that `transform` (4 x 4 LPS) takes into that of `target`."""
-    points = lattice(source) @ transform[:3, :3].T + transform[:3, 3]
+    return share_of(lattice(source), target, transform)
+
+
+def share_of(points: np.ndarray, target: Geometry, transform: np.ndarray) -> float:
+    """Share of LPS `points` (n, 3) that `transform` takes into the volume of `target`."""
+    points = points @ transform[:3, :3].T + transform[:3, 3]
     inverse = np.linalg.inv(target.voxel_to_physical)
     voxels = points @ inverse[:3, :3].T + inverse[:3, 3]
     return float(((voxels >= -0.5) & (voxels <= np.array(target.shape) - 0.5)).all(1).mean())
@@ -201,35 +207,38 @@ def smooth(array: torch.Tensor, sigma: list[float]) -> torch.Tensor:
     return array
 
 
-def pool(volume: Volume, factor: int) -> Volume:
-    """Means over blocks of `factor` voxels a side (an axis of one voxel stays); replication fills the last block."""
-    if factor == 1:
+def pool(volume: Volume, factor: int | Sequence[int]) -> Volume:
+    """Means over blocks of `factor` voxels a side, one number or one for every array axis; replication fills the last
+    block. An axis of one voxel keeps its voxel, which grows."""
+    factors = np.broadcast_to(factor, 3)
+    if (factors == 1).all():
         return volume
     return Volume(block_means(volume.array, factor), pooled(volume.geometry, factor),
                   None if volume.mask is None else block_means(volume.mask, factor))
 
 
-def pooled(geometry: Geometry, factor: int) -> Geometry:
-    """The isotropic grid of the blocks of :func:`pool`."""
-    factors = np.array([1 if n == 1 else factor for n in geometry.shape])
-    origin = (geometry.voxel_to_physical @ [*((factors - 1) / 2), 1])[:3]
-    return _grid(axes(geometry), origin, -(-np.array(geometry.shape) // factors), factor * geometry.spacing[0])
+def pooled(geometry: Geometry, factor: int | Sequence[int]) -> Geometry:
+    """The grid of the blocks of :func:`pool`."""
+    factors = np.broadcast_to(factor, 3)
+    blocks = np.where(np.array(geometry.shape) == 1, 1, factors)
+    origin = (geometry.voxel_to_physical @ [*((blocks - 1) / 2), 1])[:3]
+    return _grid(axes(geometry), origin, -(-np.array(geometry.shape) // blocks), factors * geometry.spacing[::-1])
 
 
-def block_means(array: torch.Tensor, factor: int) -> torch.Tensor:
+def block_means(array: torch.Tensor, factor: int | Sequence[int]) -> torch.Tensor:
     """Means of (C, D, H, W) over blocks of `factor` voxels a side, as in :func:`pool`."""
-    factors = [1 if n == 1 else factor for n in array.shape[1:]]
-    widths = [w for n, f in zip(array.shape[:0:-1], factors[::-1], strict=True) for w in (0, -n % f)]
+    blocks = [1 if n == 1 else int(f) for n, f in zip(array.shape[1:], np.broadcast_to(factor, 3), strict=True)]
+    widths = [w for n, f in zip(array.shape[:0:-1], blocks[::-1], strict=True) for w in (0, -n % f)]
     if any(widths):
         array = torch.nn.functional.pad(array[None], widths, mode="replicate")[0]
-    return torch.nn.functional.avg_pool3d(array, factors)
+    return torch.nn.functional.avg_pool3d(array, blocks)
 
 
 def _voxels(extent: float, spacing: float) -> int:
     return max(1, math.ceil(extent / spacing - 1e-2))
 
 
-def _grid(frame: np.ndarray, origin: np.ndarray, shape, spacing: float) -> Geometry:
-    return Geometry(tuple(int(n) for n in shape), (float(spacing),) * 3, tuple(map(float, origin)),
-                    tuple(map(float, frame[:, ::-1].ravel())))
-
+def _grid(frame: np.ndarray, origin: np.ndarray, shape, spacing) -> Geometry:
+    """`spacing` one number, or one for every array axis."""
+    return Geometry(tuple(int(n) for n in shape), tuple(float(s) for s in np.broadcast_to(spacing, 3)[::-1]),
+                    tuple(map(float, origin)), tuple(map(float, frame[:, ::-1].ravel())))

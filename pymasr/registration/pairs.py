@@ -39,21 +39,19 @@ def make_pair(fixed: Volume, moving: Volume, factor: int, comparison: Comparison
         InputError: one of them has the same descriptor everywhere.
     """
     images = [pool(image, factor) for image in (fixed, moving)]
-    makers = [comparison.maker(factor, image.geometry.shape) for image in images]
-    tiled = sum(maker.bytes for maker in makers) > comparison.memory
-    volumes = images if tiled else [Volume(maker(image.array[0]), image.geometry, image.mask)
-                                    for image, maker in zip(images, makers, strict=True)]
-    of_unrelated = random_pair_ssd(*(moments(volume, maker if tiled else None)
-                                     for volume, maker in zip(volumes, makers, strict=True)))
-    norms = [float(part.mean()) for part in np.split(of_unrelated, makers[0].ends)]
+    maker = comparison.maker(factor)
+    tiled = sum(maker.bytes(image.geometry.shape) for image in images) > comparison.memory
+    volumes = images if tiled else [Volume(maker(image.array[0]), image.geometry, image.mask) for image in images]
+    of_unrelated = random_pair_ssd(*(moments(volume, maker if tiled else None) for volume in volumes))
+    norms = [float(part.mean()) for part in np.split(of_unrelated, maker.ends)]
     if not all(norm > 0 for norm in norms):
         raise InputError("the images have no structure to align: their descriptors are the same everywhere")
     scales, norm = comparison.scales(norms)
-    makers = [replace(maker, scales=scales) for maker in makers]
+    maker = replace(maker, scales=scales)
     # along an axis of one voxel any motion would leave the grid
     outside = "border" if 1 in images[1].geometry.shape else "exclude"
     if tiled:
-        return TiledPair(*volumes, norm, outside, tuple(makers))
-    for volume, maker in zip(volumes, makers, strict=True):
+        return TiledPair(*volumes, norm, outside, maker)
+    for volume in volumes:
         maker.scale(volume.array)
     return Pair(*volumes, norm, outside)

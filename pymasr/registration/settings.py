@@ -15,6 +15,7 @@ from pymasr.registration.optimiser import OPTIMISERS
 from pymasr.runtime import DEVICES
 
 STORAGES = ("float32", "float16", "bfloat16")
+TRANSFORMS = ("rigid", "similarity", "affine", "deformable")
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,18 @@ class Settings:
     """Name of the preset that the other numbers come from."""
     max_voxels: int = 8_000_000
     """Most voxels of a working grid; larger images are worked on at a coarser spacing."""
+    transform: str = "deformable"
+    """What is sought: "rigid" (turn and shift), "similarity" (and one scale), "affine", or "deformable" (an affine
+    transform, then a deformation)."""
     affine: bool = True
-    """Whether an affine transform is sought before the deformation."""
+    """Whether an affine transform is sought before the deformation; False only with `transform` "deformable", for
+    images that are aligned but for the deformation."""
+    search_angle: float = 45.0
+    """Largest turn, degrees, up to 180, that the search for a start tries around the headers; costs grow with its
+    cube."""
     affine_levels: tuple[AffineLevel, ...] = (AffineLevel(8, 60), AffineLevel(4, 60), AffineLevel(2, 40))
-    """Resolutions of the affine stage, coarse to fine; levels that leave fewer than `min_size` voxels are skipped."""
+    """Resolutions of the affine (rigid, similarity) stage, coarse to fine; levels that leave fewer than `min_size`
+    voxels are skipped."""
     strain_weight: float = 1.0
     """Weight of the affine stage's squared strain (scaling and shear; a turn is free): keeps it from shrinking one
     image into a corner of the other."""
@@ -115,7 +124,8 @@ class Settings:
     margin: float = 0.25
     """How far beyond the fixed image, as a share of its extent, the moving image is looked at."""
     min_overlap: float = 0.25
-    """Share of the smaller image that must lie in the other at the start; below it the centres are aligned."""
+    """Share of the smaller image that must lie in the other at the start; below it the headers are not relied on, and a
+    start that the user demands is warned about."""
     seed: int = 0
     """Seed of whatever is drawn at random; nothing is at present."""
     device: str = "auto"
@@ -126,6 +136,7 @@ class Settings:
             object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         parse(self.features)
         _require(self.preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}", self.preset)
+        _require(self.transform in TRANSFORMS, "transform", f"one of {', '.join(TRANSFORMS)}", self.transform)
         _require(self.device in DEVICES, "device", f"one of {', '.join(DEVICES)}", self.device)
         _require(self.optimiser in OPTIMISERS, "optimiser", f"one of {', '.join(OPTIMISERS)}", self.optimiser)
         _require(self.storage in STORAGES, "storage", f"one of {', '.join(STORAGES)}", self.storage)
@@ -133,8 +144,12 @@ class Settings:
             _require(isinstance(getattr(self, name), tuple), name, "a tuple", getattr(self, name))
         for name in ("affine", "discrete", "robust"):
             _require(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
+        _require(self.affine or self.transform == "deformable", "affine", f"True with transform {self.transform!r}",
+                 self.affine)
         _require(self.smoothing is None or (_number(self.smoothing) and self.smoothing >= 0), "smoothing",
                  "None or at least 0", self.smoothing)
+        _require(_number(self.search_angle) and 0 <= self.search_angle <= 180, "search_angle", "within 0 and 180",
+                 self.search_angle)
         for name in ("max_voxels", "min_size", "discrete_spacing", "discrete_radius"):
             _require(_whole(getattr(self, name), 1), name, "a whole number of at least 1", getattr(self, name))
         _require(_whole(self.seed, 0), "seed", "a whole number of at least 0", self.seed)
@@ -171,6 +186,11 @@ class Settings:
             hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
             raise InputError(f"settings: there is no setting called {', '.join(unknown)}{hint}")
         return replace(cls(preset=preset, **PRESETS[preset]), **overrides)
+
+    @property
+    def global_transform(self) -> str:
+        """The transform that is sought before any deformation."""
+        return "affine" if self.transform == "deformable" else self.transform
 
     @property
     def terms(self) -> tuple[Term, ...]:

@@ -26,11 +26,11 @@ class TiledPair(Similarity):
     volume (MIND, for the bounds of V) looks at the slab instead.
 
     Attributes:
-        makers: from an image to its features, of the fixed and of the moving image.
+        maker: from an image to its features.
         part: fixed voxels of a slab, about.
     """
 
-    makers: tuple[FeatureMaker, FeatureMaker]
+    maker: FeatureMaker
     part: int = SLAB
 
     def ssd(self, matrix, displacement=None, *, need_gradient=True, out=None):
@@ -72,8 +72,8 @@ class TiledPair(Similarity):
             box = _reached(to_moving, u, (planes.stop - planes.start, *shape[1:]), self.moving.geometry.shape)
             to_moving[:, 3] -= torch.tensor([float(b.start) for b in box], dtype=torch.float64)
             weights, mask = self.fixed.mask, self.moving.mask
-            yield _Tile(planes, self.makers[0].part(self.fixed.array[0], (planes, slice(None), slice(None))),
-                        Volume(self.makers[1].part(self.moving.array[0], box), self.moving.geometry,
+            yield _Tile(planes, self.maker.part(self.fixed.array[0], (planes, slice(None), slice(None))),
+                        Volume(self.maker.part(self.moving.array[0], box), self.moving.geometry,
                                None if mask is None else mask[:, box[0], box[1], box[2]]),
                         u, to_moving, None if weights is None else weights[:, planes])
 

@@ -13,7 +13,7 @@ from pymasr.registration import AffineLevel, DeformableLevel, Settings, grids, r
 
 QUICK = Settings.from_preset(affine_levels=(AffineLevel(4, 30), AffineLevel(2, 30), AffineLevel(1, 20)),
                              levels=(DeformableLevel(2, 4, 30), DeformableLevel(1, 4, 20)), min_size=6)
-AFFINE_ONLY = dataclasses.replace(QUICK, levels=())
+AFFINE_ONLY = dataclasses.replace(QUICK, transform="affine")
 OBLIQUE = phantom.rotation(20, 0) @ phantom.rotation(-15, 2)
 FLIPPED = np.array([[0.0, -1, 0], [0, 0, 1], [-1, 0, 0]])  # permuted and flipped, right-handed
 LEFT_HANDED = np.diag([-1.0, 1, 1])
@@ -35,7 +35,7 @@ def test_affine_transform_is_found(grids):
     fixed, moving = GRIDS[grids]
     linear = phantom.rotation(6, 2) @ phantom.rotation(-4, 0) @ np.diag([1.04, 0.97, 1.0])
     truth = phantom.affine(phantom.about_centre(linear, (3.0, -4.0, 2.0)))
-    solution = register_images(*phantom.pair(fixed, moving, truth), AFFINE_ONLY)
+    solution = register_images(*phantom.pair(fixed, moving, truth), AFFINE_ONLY, initial="headers")
     before, after = phantom.errors(solution, fixed, moving, truth)
     assert before > 5 and after < 0.6
     assert not solution.displacement.any() and solution.displacement.shape == (3, *fixed.shape)
@@ -65,15 +65,36 @@ def test_an_initial_matrix_brings_far_turned_images_within_reach():
     assert before > 20 and after < 0.8
 
 
-def test_images_far_apart_are_centred_and_the_user_is_told():
-    moving = phantom.grid(CUBE.shape)
-    away = np.eye(4)
-    away[:3, 3] = (80.0, 60.0, 0.0)
-    fixed = dataclasses.replace(CUBE, origin=tuple(np.array(CUBE.origin) - away[:3, 3]))
-    truth = phantom.affine(away @ phantom.about_centre(shift=(2.0, -2.0, 2.0)))
-    solution = register_images(*phantom.pair(fixed, moving, truth), AFFINE_ONLY)
-    assert phantom.errors(solution, fixed, moving, truth)[1] < 0.5
-    assert len(solution.warnings) == 1 and "centres were aligned" in solution.warnings[0]
+@pytest.mark.parametrize("transform, stretch", [("rigid", (1.0, 1.0, 1.0)), ("similarity", (1.06, 1.06, 1.06)),
+                                                ("affine", (1.06, 0.95, 1.0))])
+def test_no_more_freedom_than_asked_for(transform, stretch):
+    linear = phantom.rotation(7, 2) @ phantom.rotation(-5, 0) @ np.diag(stretch)
+    truth = phantom.affine(phantom.about_centre(linear, (3.0, -4.0, 2.0)))
+    settings = dataclasses.replace(QUICK, transform=transform)
+    solution = register_images(*phantom.pair(CUBE, CUBE, truth), settings)
+    before, after = phantom.errors(solution, CUBE, CUBE, truth)
+    assert before > 4 and after < 0.6
+    assert not solution.displacement.any()
+    assert {h["stage"] for h in solution.history} == {transform}
+    assert [s["name"] for s in solution.stages] == ["preparation", "start", transform, "comparison"]
+    if transform != "affine":
+        found = solution.affine[:3, :3]
+        scale = np.linalg.det(found) ** (1 / 3)
+        assert found @ found.T == pytest.approx(scale ** 2 * np.eye(3), abs=1e-9)
+        assert scale == pytest.approx(stretch[0], abs=0.01 if transform == "similarity" else 1e-9)
+
+
+def test_descriptors_turn_with_the_transform_on_the_way():
+    """From headers 20 degrees off: at the last level the moving image is sampled along the axes found until then."""
+    turn = phantom.about_centre(phantom.rotation(20, 2), (2.0, 3.0, 0.0))
+    images = phantom.pair(CUBE, CUBE, phantom.affine(turn))
+    last = []
+    for angle in (10.0, 180.0):
+        settings = dataclasses.replace(QUICK, transform="rigid", reorient_angle=angle)
+        solution = register_images(*images, settings, initial="headers")
+        assert phantom.errors(solution, CUBE, CUBE, phantom.affine(turn))[1] < 0.5
+        last.append(solution.history[-1]["similarity"])
+    assert last[0] < 0.6 * last[1]
 
 
 def test_what_lies_outside_the_fixed_mask_has_no_influence():
@@ -119,7 +140,7 @@ def test_history_stages_and_progress():
         (h["stage"], h["level"], h["iteration"], h["loss"]) for h in solution.history]
     assert {(p.stage, p.levels) for p in seen} == {("affine", 3), ("deformable", 2)}
     assert all(h["loss"] == h["similarity"] + h["regularisation"] for h in solution.history)
-    assert [s["name"] for s in solution.stages] == ["preparation", "affine", "deformable"]
+    assert [s["name"] for s in solution.stages] == ["preparation", "start", "affine", "deformable"]
     assert all(s["seconds"] > 0 and s["peak_memory_mib"] > 0 for s in solution.stages)
 
 
@@ -159,7 +180,8 @@ def test_masks_that_share_nothing_are_refused():
     masks[1][:, :, -16:] = 1
     for settings in (QUICK, dataclasses.replace(QUICK, affine=False), AFFINE_ONLY):
         with pytest.raises(InputError, match="nothing to compare"):
-            register_images(*images, settings, fixed_mask=_image(masks[0]), moving_mask=_image(masks[1]))
+            register_images(*images, settings, fixed_mask=_image(masks[0]), moving_mask=_image(masks[1]),
+                            initial="headers")
 
 
 def _image(array, geometry=CUBE):
@@ -169,13 +191,13 @@ def _image(array, geometry=CUBE):
 @pytest.mark.parametrize("change, message", [
     (lambda *_: {"fixed": _image(torch.full(CUBE.shape, 3.0))}, "the fixed image has no foreground: every voxel is 3"),
     (lambda f, m: {"moving": _image(torch.zeros(CUBE.shape))}, "the moving image has no foreground"),
-    (lambda f, m: {"moving": _image(m.array, phantom.grid(CUBE.shape, shift=(300, 0, 0)))},
-     r"don't overlap in space: the fixed one fills x -35 to 75, .* the moving one x 265 to 375"),
+    (lambda f, m: {"moving": _image(m.array, phantom.grid(CUBE.shape, shift=(300, 0, 0))), "initial": "headers"},
+     r"don't overlap in space at the start: the fixed one fills x -35 to 75, .* the moving one x 265 to 375"),
     (lambda f, m: {"fixed_mask": _image(torch.zeros(CUBE.shape))}, "the fixed mask is empty"),
     (lambda f, m: {"moving_mask": _image(torch.ones(CUBE.shape), phantom.grid(CUBE.shape, shift=(300, 0, 0)))},
      "the moving mask is empty where its image lies"),
     (lambda f, m: {"initial": np.eye(3)}, "initial must be a finite 4 x 4 matrix"),
-    (lambda f, m: {"initial": "identity"}, "initial must be a 4 x 4 matrix, got str"),
+    (lambda f, m: {"initial": "identity"}, "initial must be a 4 x 4 matrix or one of auto"),
     (lambda f, m: {"initial": np.diag([1.0, 1, 0, 1])}, "initial must be invertible"),
 ])
 def test_input_that_cannot_be_registered_is_refused_in_one_sentence(change, message):

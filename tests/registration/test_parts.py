@@ -10,12 +10,12 @@ import torch
 
 from pymasr.features import parse
 from pymasr.registration import AffineLevel, DeformableLevel, Settings, grids
-from pymasr.registration.affine import Parameters
 from pymasr.registration.comparison import Comparison
 from pymasr.registration.deformable import Spline
 from pymasr.registration.grids import Volume
 from pymasr.registration.optimiser import Adam
 from pymasr.registration.pairs import make_pair
+from pymasr.registration.parameters import KINDS
 
 CUBE = phantom.grid((20, 22, 24))
 MIND = Comparison(parse("mind"))
@@ -125,22 +125,47 @@ def test_adam_slows_down_along_a_cosine():
     assert steps == pytest.approx(expected, rel=2e-3)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("features", ["mind", "dns"])
-def test_gradient_of_the_affine_parameters(features):
+def test_gradient_of_the_parameters(kind, features):
     moving = phantom.grid((22, 20, 24), direction=phantom.rotation(8, 1))
     start = phantom.about_centre(phantom.rotation(5, 2), (1.0, 2.0, -1.0))
     images = phantom.pair(CUBE, moving, phantom.bend)
     pair = make_pair(*(Volume(i.array[None] / 100, i.geometry) for i in images), 1, Comparison(parse(features)))
     pair = dataclasses.replace(pair, outside="border")  # the value then is continuous
-    parameters = Parameters(CUBE, start)
-    values = np.random.default_rng(0).normal(size=(3, 4))
-    gradient = parameters.gradient(pair, pair.affine_step(parameters.transform(values))[1])
-    for index in np.ndindex(3, 4):
-        step = np.zeros((3, 4))
-        step[index] = 1e-2
-        up, down = (pair.value(parameters.transform(values + sign * step)) for sign in (1, -1))
-        rise = (up - down) / 2e-2
-        assert rise == pytest.approx(gradient[index], rel=0.05, abs=0.03 * np.abs(gradient).max())
+    parameters = KINDS[kind](CUBE, start)
+    values = np.random.default_rng(0).normal(size=parameters.count)
+    gradient = parameters.gradient(values, pair, pair.affine_step(parameters.transform(values))[1])
+    for index, unit in enumerate(np.eye(parameters.count)):
+        up, down = (pair.value(parameters.transform(values + sign * 1e-2 * unit)) for sign in (1, -1))
+        assert (up - down) / 2e-2 == pytest.approx(gradient[index], rel=0.05, abs=0.03 * np.abs(gradient).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [0.0, 1e-7, 1.0, 60.0])
+def test_derivatives_of_the_linear_part_and_of_the_strain(kind, size):
+    parameters = KINDS[kind](CUBE, np.eye(4))
+    values = size * np.random.default_rng(1).normal(size=parameters.count)
+    analytic = parameters.linear_derivatives(values)
+    strain, to_values = parameters.strain(values)
+    assert strain >= 0 and analytic.shape == (parameters.count - 3, 3, 3)
+    for index, unit in enumerate(np.eye(parameters.count)[:-3]):
+        up, down = values + 1e-3 * unit, values - 1e-3 * unit
+        rise = (parameters.linear(up) - parameters.linear(down)) / 2e-3
+        assert rise == pytest.approx(analytic[index], abs=1e-8)
+        assert (parameters.strain(up)[0] - parameters.strain(down)[0]) / 2e-3 == pytest.approx(to_values[index],
+                                                                                                 abs=1e-6)
+
+
+def test_rigid_and_similarity_transforms_are_that():
+    rng = np.random.default_rng(2)
+    for kind in ("rigid", "similarity"):
+        parameters = KINDS[kind](CUBE, np.eye(4))
+        linear = parameters.transform(20 * rng.normal(size=parameters.count))[:3, :3]
+        scale = np.linalg.det(linear) ** (1 / 3)
+        assert linear @ linear.T == pytest.approx(scale ** 2 * np.eye(3))
+        assert (kind == "rigid") == (abs(scale - 1) < 1e-9)
+    assert np.array_equal(KINDS["rigid"](CUBE, np.eye(4)).transform(np.zeros(6)), np.eye(4))
 
 
 def test_similarity_is_one_for_unrelated_images_and_zero_for_one_image():
@@ -181,6 +206,7 @@ def test_a_dense_field_is_mapped():
     {"learning_rate": float("nan")}, {"final_rate": 2}, {"fixed_window": (3, 3)}, {"moving_window": (1,)},
     {"levels": (AffineLevel(1, 3),)}, {"levels": (DeformableLevel(1, 0, 3),)}, {"seed": -1}, {"colour": 3},
     {"levels": None}, {"levels": (4, 2)}, {"fixed_window": 5}, {"affine": "no"},
+    {"transform": "elastic"}, {"transform": "rigid", "affine": False}, {"search_angle": 181},
 ])
 def test_settings_refuse_what_makes_no_sense(change):
     with pytest.raises(ValueError, match=next(iter(change))):

@@ -65,8 +65,8 @@ def test_smaller_storage_changes_little(dtype):
 ])
 def test_noise_is_smoothed_away_where_pooling_has_left_it(noise, factor, expected):
     comparison = Comparison(parse("mind"), noise=noise, smoothing=None)
-    assert comparison.maker(factor, (9, 9, 9)).smoothing == pytest.approx(expected)
-    assert dataclasses.replace(comparison, smoothing=0.4).maker(factor, (9, 9, 9)).smoothing == 0.4
+    assert comparison.maker(factor).smoothing == pytest.approx(expected)
+    assert dataclasses.replace(comparison, smoothing=0.4).maker(factor).smoothing == 0.4
 
 
 def same_but_for_tiles(features, tolerance, masks, smoothing=0.0):
