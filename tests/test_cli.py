@@ -65,7 +65,8 @@ def test_register(pair, tmp_path, known_engine, capsys):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["command"]["fixed"] == report["fixed"]["path"] == pair[0]
     assert (report["preset"], report["settings"]["seed"]) == ("fast", 7)
-    assert [s["name"] for s in report["stages"]] == ["reading", "deformable", "evaluation", "writing", "overview"]
+    assert [s["name"] for s in report["stages"]] == ["reading", "deformable", "inversion", "evaluation", "writing",
+                                                     "overview"]
     assert report["versions"]["pymasr"] == __version__
     printed = capsys.readouterr()
     assert "2.0000 before, 0.5000 after" in printed.out

@@ -90,7 +90,7 @@ def test_report(result, saved):
     assert (written["similarity_before"], written["similarity_after"]) == (2.0, 0.5)
     assert written["fixed"]["spacing"] == list(FIXED.spacing)
     assert written["outside_value"] == float(result.moving.array.min())
-    assert [s["name"] for s in written["stages"]] == ["deformable", "evaluation", "writing", "overview"]
+    assert [s["name"] for s in written["stages"]] == ["deformable", "inversion", "evaluation", "writing", "overview"]
     assert written["seconds"] == pytest.approx(sum(s["seconds"] for s in written["stages"]), abs=1e-2)
     assert all(s["peak_memory_mib"] > 0 for s in written["stages"])
     assert written["history"] == [

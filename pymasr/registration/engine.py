@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from pymasr import ops
 from pymasr._stages import stage
 from pymasr.errors import InputError
 from pymasr.features import normalise
-from pymasr.geometry import Geometry, voxel_matrix
+from pymasr.geometry import Geometry
 from pymasr.registration import grids
 from pymasr.registration.affine import Parameters, affine_level
-from pymasr.registration.deformable import Spline, deformable_level
+from pymasr.registration.deformable import Displacements, Spline, deformable_level
 from pymasr.registration.grids import Volume
 from pymasr.registration.settings import Settings
 from pymasr.registration.similarity import Pair, make_pair
+from pymasr.registration.velocity import Velocities
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
             spline = spline.refitted(grid, spline.spacing)
             dense = spline.dense(np.eye(3) / finest.spacing)
             to_moving = np.linalg.inv(moving.geometry.voxel_to_physical)[:3, :3] @ grids.axes(finest.moving.geometry)
-            displacement = spline.dense(to_moving)
-            if grid is not fixed.geometry:
-                to_grid = torch.from_numpy(voxel_matrix(fixed.geometry, grid))
-                displacement = ops.warp(displacement, matrix=to_grid, shape=fixed.geometry.shape)
+            displacement = spline.dense(to_moving, fixed.geometry)
         else:
             displacement = torch.zeros((3, *fixed.geometry.shape))
         before, after = finest.value(start), finest.value(transform, dense)
@@ -203,13 +200,14 @@ def _deform(pairs: _Pairs, transform: np.ndarray, settings: Settings, log: _Log)
     levels = pairs.usable(settings.levels, settings.min_size)
     for number, level in enumerate(levels, 1):
         pair = pairs[level.factor]
+        model = (Velocities(pair, transform, level.spacing, settings.symmetric) if settings.diffeomorphic else
+                 Displacements(pair, transform, level.spacing))
         if spline is None:
             _require_comparison(pair.value(transform))
-            spline = Spline.zero(pair.fixed.geometry, level.spacing)
-        spline = deformable_level(pair, transform, spline.refitted(pair.fixed.geometry, level.spacing), weight,
-                                  settings.learning_rate, settings.final_rate, level.iterations,
-                                  log.reporter("deformable", number, len(levels), level.iterations))
-    return spline
+            spline = model.start(Spline.zero(pair.fixed.geometry, level.spacing))
+        spline = deformable_level(model, model.refitted(spline), weight, settings.learning_rate, settings.final_rate,
+                                  level.iterations, log.reporter("deformable", number, len(levels), level.iterations))
+    return None if spline is None else model.displacement(spline)
 
 
 def _initial(fixed: Geometry, moving: Geometry, initial, min_overlap: float, warnings: list[str]) -> np.ndarray:

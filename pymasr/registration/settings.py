@@ -88,6 +88,11 @@ class Settings:
     regularisation: float = 10.0
     """Weight of the bending energy. The energy is that of the control grid in mm, times the squared finest working
     spacing, so that the weight means the same for a mouse and for a man; the similarity is 1 for unrelated images."""
+    diffeomorphic: bool = False
+    """Whether the deformation is the flow of a stationary velocity field, which does not fold; the regularisation is
+    then that of the velocity."""
+    symmetric: bool = False
+    """Whether the similarity is averaged over both directions; the deformation then is diffeomorphic, too."""
     min_size: int = 8
     """Levels at which an axis of an image would have fewer voxels are skipped."""
     reorient_angle: float = 10.0
@@ -110,7 +115,9 @@ class Settings:
         _require(self.device in DEVICES, "device", f"one of {', '.join(DEVICES)}", self.device)
         for name in ("dns_dilations", "affine_levels", "levels"):
             _require(isinstance(getattr(self, name), tuple), name, "a tuple", getattr(self, name))
-        _require(isinstance(self.affine, bool), "affine", "True or False", self.affine)
+        for name in ("affine", "diffeomorphic", "symmetric"):
+            _require(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
+        object.__setattr__(self, "diffeomorphic", self.diffeomorphic or self.symmetric)
         for name in ("mind_radius", "mind_dilation", "max_voxels", "min_size"):
             _require(_whole(getattr(self, name), 1), name, "a whole number of at least 1", getattr(self, name))
         _require(_whole(self.seed, 0), "seed", "a whole number of at least 0", self.seed)
