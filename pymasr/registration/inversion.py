@@ -21,7 +21,9 @@ TOLERANCE = 1e-3
 SLAB = 500_000
 #: Share of a slab's points at which Newton's method takes over.
 FEW = 0.01
-FIXED_POINT_STEPS, NEWTON_STEPS, HALVINGS = 20, 30, 5
+#: Share of the points that a step of Newton's method may leave over before it is given up.
+STALLED = 0.95
+FIXED_POINT_STEPS, NEWTON_STEPS, HALVINGS = 20, 15, 4
 
 
 @dataclass(frozen=True)
@@ -105,21 +107,22 @@ def _newton(displacement: torch.Tensor, origin: Sequence[int], result: torch.Ten
     point = goal + result[:, unconverged]
     error = _at(displacement, point) + point - goal
     todo = torch.arange(len(index))
-    for _ in range(NEWTON_STEPS):
-        size = error[:, todo].square().sum(0)
-        todo = todo[size > TOLERANCE ** 2]
-        if not len(todo):
+    for step in range(NEWTON_STEPS):
+        left = todo[error[:, todo].square().sum(0) > TOLERANCE ** 2]
+        if not len(left) or (step > 2 and len(left) > STALLED * len(todo)):
             break
-        here, before = point[:, todo], error[:, todo]
-        step = _newton_step(displacement, here, before)
-        best = before.square().sum(0)
+        todo = left
+        change = _newton_step(displacement, point[:, todo], error[:, todo])
+        trying = torch.arange(len(todo))
         for halving in range(HALVINGS):
-            tried = here - 0.5 ** halving * step
-            after = _at(displacement, tried) + tried - goal[:, todo]
-            better = after.square().sum(0) < best
-            best = torch.where(better, after.square().sum(0), best)
-            point[:, todo] = torch.where(better, tried, point[:, todo])
-            error[:, todo] = torch.where(better, after, error[:, todo])
+            at = todo[trying]
+            tried = point[:, at] - 0.5 ** halving * change[:, trying]
+            after = _at(displacement, tried) + tried - goal[:, at]
+            better = after.square().sum(0) < error[:, at].square().sum(0)
+            point[:, at[better]], error[:, at[better]] = tried[:, better], after[:, better]
+            trying = trying[~better]
+            if not len(trying):
+                break
     result[:, unconverged] = point - goal
     unconverged[unconverged.clone()] = error.square().sum(0) > TOLERANCE ** 2
 

@@ -163,6 +163,22 @@ def test_a_spline_survives_the_change_of_level():
     assert spline.refitted(coarse, 4) is spline
 
 
+def test_a_spline_is_evaluated_anywhere_and_fitted_to_values():
+    geometry = phantom.grid((20, 22, 24), direction=phantom.rotation(10, 0))
+    spline = Spline.zero(geometry, 4)
+    control = torch.randn(spline.control.shape, generator=torch.Generator().manual_seed(0))
+    spline = dataclasses.replace(spline, control=control)
+    own = spline.dense(np.eye(3))
+    # every second voxel of a grid twice as fine, which reaches beyond the level's
+    fine = dataclasses.replace(geometry, shape=(43, 45, 49), spacing=(1.25,) * 3,
+                               origin=tuple((geometry.voxel_to_physical @ [-1, -1, -1, 1])[:3]))
+    dense = spline.dense(np.eye(3), fine)
+    assert torch.allclose(dense[:, 2::2, 2::2, 2::2][:, :20, :22, :24], own, atol=1e-5)
+    assert torch.allclose(dense[:, 0, 2::2, 2::2][:, :22, :24], own[:, 0], atol=1e-5)  # as at the border
+    fitted = Spline.fitted(own, geometry, 4)
+    assert (fitted.dense(np.eye(3)) - own).abs().max() < 0.02
+
+
 def test_a_dense_field_is_mapped():
     spline = Spline.zero(CUBE, 4)
     spline.control[0] = 1.0
@@ -178,6 +194,7 @@ def test_a_dense_field_is_mapped():
     {"learning_rate": float("nan")}, {"final_rate": 2}, {"fixed_window": (3, 3)}, {"moving_window": (1,)},
     {"levels": (AffineLevel(1, 3),)}, {"levels": (DeformableLevel(1, 0, 3),)}, {"seed": -1}, {"colour": 3},
     {"levels": None}, {"levels": (4, 2)}, {"fixed_window": 5}, {"dns_dilations": 2}, {"affine": "no"},
+    {"diffeomorphic": 1}, {"symmetric": "yes"},
 ])
 def test_settings_refuse_what_makes_no_sense(change):
     with pytest.raises(ValueError, match=next(iter(change))):
