@@ -12,6 +12,7 @@ import engines
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from pymasr import _C, cli, registration
 from pymasr._version import __version__
@@ -73,6 +74,25 @@ def test_register(pair, tmp_path, known_engine, capsys):
     assert "folded" in printed.out and "overview" in printed.out
     assert str(tmp_path / "out" / "transform.h5") in printed.out
     assert printed.err == ""
+
+
+@pytest.mark.parametrize("option", ["diffeomorphic", "symmetric"])
+def test_options_of_the_deformation_and_warnings_reach_the_user(pair, tmp_path, monkeypatch, capsys, option):
+    seen = []
+
+    def engine(fixed, moving, settings, **_):
+        seen.append(settings)
+        solution = engines.known_solution(fixed, moving, settings)
+        solution.displacement[0] = -2 * torch.arange(GRID.shape[0])[:, None, None]  # folds everywhere
+        return solution
+
+    monkeypatch.setattr(registration, "register_images", engine)
+    assert cli.main(["register", *pair, "-o", str(tmp_path / "out"), f"--{option}"]) == 0
+    assert getattr(seen[0], option) and seen[0].diffeomorphic
+    printed = capsys.readouterr().out
+    assert "warning" in printed and "The deformation folds at" in printed
+    assert "the option diffeomorphic" not in printed  # it was taken
+    assert "inverse" in printed and str(tmp_path / "out" / "inverse.h5") in printed
 
 
 def test_quiet(pair, tmp_path, known_engine, capsys):

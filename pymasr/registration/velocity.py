@@ -26,8 +26,8 @@ from pymasr.registration.similarity import Pair
 
 #: Voxels between the points of the lattice, at most; it divides the spacing of the velocity's control points.
 LATTICE = 4
-#: Longest step of the scaled velocity, lattice points. Below a half neighbours cannot pass each other; the first step is
-#: Euler's, and with one four times shorter exp(-v) comes twice as near to the inverse of exp(v).
+#: Longest step of the scaled velocity, lattice points. Below a half neighbours cannot pass each other; the first step
+#: is Euler's, and with one four times shorter exp(-v) comes twice as near to the inverse of exp(v).
 LARGEST_STEP = 0.1
 #: Steps of :meth:`Velocities.start`.
 LOGARITHM_STEPS = 5
