@@ -39,8 +39,8 @@ def parser() -> argparse.ArgumentParser:
     register = commands.add_parser(
         "register", allow_abbrev=False, help="align a moving image to a fixed one",
         description="Find the transform that carries points of FIXED to the same anatomy in MOVING, and write it to "
-                    "DIR: transform.h5 and displacement.nii.gz (ITK, LPS mm), warped.nii.gz (MOVING on the grid of "
-                    "FIXED), report.json and overview.png.")
+                    "DIR: transform.h5 and displacement.nii.gz (ITK, LPS mm), inverse.h5 (points of MOVING to FIXED), "
+                    "warped.nii.gz (MOVING on the grid of FIXED), report.json and overview.png.")
     register.add_argument("fixed", metavar="FIXED", help="image file, or directory with one DICOM series")
     register.add_argument("moving", metavar="MOVING", help="image file, or directory with one DICOM series")
     register.add_argument("-o", "--output", metavar="DIR", required=True, help="where to write; made when missing")
@@ -57,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
                                "headers, centres (of the grids), mass (centres of mass), moments (and principal axes), "
                                "search (turns and shifts), or a file with a linear ITK transform, fixed to moving "
                                "points (default: %(default)s)")
+    register.add_argument("--diffeomorphic", action="store_true",
+                          help="a deformation that does not fold, and so has an inverse")
+    register.add_argument("--symmetric", action="store_true",
+                          help="the same, found from both directions: exchanging the images inverts it, nearly")
     register.add_argument("--fixed-mask", metavar="FILE", help="compare only where this image is not zero")
     register.add_argument("--moving-mask", metavar="FILE", help="the same for the moving image")
     register.add_argument("--threads", metavar="N", type=_positive,
@@ -137,7 +141,8 @@ def _register(chosen: argparse.Namespace) -> None:
 
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    settings = {} if chosen.seed is None else {"seed": chosen.seed}
+    settings: dict[str, Any] = {} if chosen.seed is None else {"seed": chosen.seed}
+    settings.update({name: True for name in ("diffeomorphic", "symmetric") if getattr(chosen, name)})
     with _progress_bar(not chosen.quiet and sys.stderr.isatty()) as progress:
         result = register(chosen.fixed, chosen.moving, features=chosen.features, preset=chosen.preset,
                           device=chosen.device, transform=chosen.transform, initial=chosen.initial,
@@ -196,6 +201,8 @@ def _print_result(result: Registration, files: Sequence[os.PathLike], *, stages:
     row("similarity", f"{_text(report['similarity_before'])} before, {_text(report['similarity_after'])} after")
     row("folded", f"{100 * report['folded']:.3g} % of voxels, std of log Jacobian "
                   f"{_text(report['std_log_jacobian'])}")
+    error = report["inverse_error_mm"]
+    row("inverse", f"off by {_text(error['mean'])} mm in the mean, {_text(error['max'])} mm at most")
     if stages:
         for entry in report["stages"]:
             row(f"  {entry['name']}", f"{entry['seconds']:.2f} s, peak {entry['peak_memory_mib']:.0f} MiB")

@@ -12,6 +12,7 @@ import engines
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from pymasr import _C, cli, registration
 from pymasr._version import __version__
@@ -66,13 +67,33 @@ def test_register(pair, tmp_path, known_engine, capsys):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["command"]["fixed"] == report["fixed"]["path"] == pair[0]
     assert (report["preset"], report["settings"]["seed"]) == ("fast", 7)
-    assert [s["name"] for s in report["stages"]] == ["reading", "deformable", "evaluation", "writing", "overview"]
+    assert [s["name"] for s in report["stages"]] == ["reading", "deformable", "inversion", "evaluation", "writing",
+                                                     "overview"]
     assert report["versions"]["pymasr"] == __version__
     printed = capsys.readouterr()
     assert "2.0000 before, 0.5000 after" in printed.out
     assert "folded" in printed.out and "overview" in printed.out
     assert str(tmp_path / "out" / "transform.h5") in printed.out
     assert printed.err == ""
+
+
+@pytest.mark.parametrize("option", ["diffeomorphic", "symmetric"])
+def test_options_of_the_deformation_and_warnings_reach_the_user(pair, tmp_path, monkeypatch, capsys, option):
+    seen = []
+
+    def engine(fixed, moving, settings, **_):
+        seen.append(settings)
+        solution = engines.known_solution(fixed, moving, settings)
+        solution.displacement[0] = -2 * torch.arange(GRID.shape[0])[:, None, None]  # folds everywhere
+        return solution
+
+    monkeypatch.setattr(registration, "register_images", engine)
+    assert cli.main(["register", *pair, "-o", str(tmp_path / "out"), f"--{option}"]) == 0
+    assert getattr(seen[0], option) and seen[0].diffeomorphic
+    printed = capsys.readouterr().out
+    assert "warning" in printed and "The deformation folds at" in printed
+    assert "the option diffeomorphic" not in printed  # it was taken
+    assert "inverse" in printed and str(tmp_path / "out" / "inverse.h5") in printed
 
 
 def test_quiet(pair, tmp_path, known_engine, capsys):

@@ -83,6 +83,64 @@ def test_displacement_image_is_the_transform(result, saved):
         np.testing.assert_allclose((MOVING.voxel_to_physical @ [*voxel, 1])[:3], point + vectors[z, y, x], atol=1e-4)
 
 
+def _through(transform, points):
+    return np.array([transform.TransformPoint(point) for point in points.tolist()])
+
+
+@pytest.mark.parametrize("fixed, moving", [(FIXED, MOVING), (MOVING, FIXED), (FIXED, FIXED)])
+def test_itk_comes_back_through_the_inverse(fixed, moving, tmp_path):
+    """Files alone, on oblique, flipped, anisotropic grids; points of the fixed grid up to its border."""
+    solution = engines.Solution(engines.turned_affine(fixed, moving), engines.smooth_field(fixed.shape, 1.0, 4))
+    registered = Registration(image(fixed, 1), image(moving, 2), solution)
+    registered.save(tmp_path)
+    there, back = (sitk.ReadTransform(str(tmp_path / f"{name}.h5")) for name in ("transform", "inverse"))
+    rng = np.random.default_rng(0)
+    voxels = np.concatenate([rng.integers(0, fixed.shape, (200, 3)), [[0, 0, 0], np.array(fixed.shape) - 1]])
+    points = voxels @ fixed.voxel_to_physical[:3, :3].T + fixed.voxel_to_physical[:3, 3]
+    moved = _through(there, points)
+    assert np.linalg.norm(moved - points, axis=1).min() > 0.5
+    error = np.linalg.norm(_through(back, moved) - points, axis=1)
+    # linear interpolation of a few waves on a grid of some 15 voxels a side
+    assert error.mean() < 0.03 * max(fixed.spacing) and error.max() < 0.25 * max(fixed.spacing)
+    # and the other way, where the fixed grid reaches
+    inner = points[((voxels > 3) & (voxels < np.array(fixed.shape) - 4)).all(1)]
+    again = _through(there, _through(back, inner_moved := _through(there, inner)))
+    np.testing.assert_allclose(again, inner_moved, atol=0.2 * max(fixed.spacing))
+    report = registered.report
+    assert report["inverse_unconverged"] == 0 and report["warnings"] == []
+    region = registered._region.numpy()[tuple(voxels.T)]
+    assert report["inverse_error_mm"]["max"] >= error[region].max() - 1e-3
+    assert 0 < report["inverse_error_mm"]["mean"] < report["inverse_error_mm"]["p95"]
+
+
+def test_the_inverse_of_a_translation_is_the_translation_back():
+    """Known to the digit, and right beyond the fixed grid, where the inverse is asked for."""
+    shift = np.array([4.0, -7.0, 3.0])
+    voxels = np.linalg.solve(FIXED.voxel_to_physical[:3, :3], shift)
+    field = torch.from_numpy(voxels)[:, None, None, None].expand(3, *FIXED.shape).float().contiguous()
+    registered = Registration(image(FIXED, 1), image(FIXED, 2), engines.Solution(np.eye(4), field))
+    corners = np.array([[0, 0, 0], [13, 16, 18], [0, 16, 0], [13, 0, 18]])
+    points = corners @ FIXED.voxel_to_physical[:3, :3].T + FIXED.voxel_to_physical[:3, 3]
+    np.testing.assert_allclose(_through(registered.inverse_transform, points + shift), points, atol=1e-4)
+    assert registered.report["inverse_error_mm"]["max"] < 1e-4
+    assert registered.report["largest_displacement_mm"] == pytest.approx(np.linalg.norm(shift), abs=1e-4)
+
+
+def test_a_deformation_that_cannot_be_trusted_is_warned_of():
+    fixed = image(FIXED, 1)
+    folding = torch.zeros((3, *FIXED.shape))
+    folding[2] = 2 * torch.sin(1.5 * torch.arange(FIXED.shape[2]))
+    warnings = Registration(fixed, fixed, engines.Solution(np.eye(4), folding, warnings=["first"])).report["warnings"]
+    assert warnings[0] == "first" and len(warnings) == 3
+    assert "folds at" in warnings[1] and "diffeomorphic prevents it" in warnings[1]
+    assert "inverse misses by more than half a voxel" in warnings[2]
+    assert Registration(fixed, fixed, engines.Solution(np.eye(4), 0.05 * folding)).report["warnings"] == []
+
+    far = torch.full((3, *FIXED.shape), 3.0)
+    only, = Registration(fixed, fixed, engines.Solution(np.eye(4), far)).report["warnings"]
+    assert "up to 8 mm, more than a quarter of the image's shortest side (14 mm)" in only
+
+
 def test_report(result, saved):
     written = json.loads((saved / "report.json").read_text())
     assert written == result.report
@@ -90,13 +148,15 @@ def test_report(result, saved):
     assert (written["similarity_before"], written["similarity_after"]) == (2.0, 0.5)
     assert written["fixed"]["spacing"] == list(FIXED.spacing)
     assert written["outside_value"] == float(result.moving.array.min())
-    assert [s["name"] for s in written["stages"]] == ["deformable", "evaluation", "writing", "overview"]
+    assert [s["name"] for s in written["stages"]] == ["deformable", "inversion", "evaluation", "writing", "overview"]
     assert written["seconds"] == pytest.approx(sum(s["seconds"] for s in written["stages"]), abs=1e-2)
     assert all(s["peak_memory_mib"] > 0 for s in written["stages"])
     assert written["history"] == [
         {"stage": "deformable", "level": level, "iterations": 3, "loss_first": 2.0 - level, "loss_last": -level}
         for level in (1, 2)]
     assert written["jacobian_region"].startswith("foreground")
+    assert written["folded_voxels"] == round(written["folded"] * int(result._region.sum()))
+    assert set(written["inverse_error_mm"]) == {"mean", "p95", "max"}
 
 
 def test_report_has_null_for_what_is_undefined():

@@ -4,7 +4,7 @@ Each op has a plain twin of the same name in :mod:`pymasr.ops.reference`.
 """
 
 from pymasr.ops.bspline import bspline_adjoint, bspline_control_shape, bspline_upsample
-from pymasr.ops.compose import compose, exponential
+from pymasr.ops.compose import compose, exponential, exponential_backward
 from pymasr.ops.dns import dns
 from pymasr.ops.jacobian import jacobian_determinant
 from pymasr.ops.mind import mind_ssc
@@ -23,6 +23,7 @@ __all__ = [
     "displacement_search",
     "dns",
     "exponential",
+    "exponential_backward",
     "jacobian_determinant",
     "mind_ssc",
     "warp",

@@ -116,6 +116,11 @@ def _require_field(op: str, name: str, field: torch.Tensor, like: torch.Tensor |
         raise ValueError(f"{op}: {name} must have shape {tuple(like.shape)}, got {tuple(field.shape)}")
 
 
+def _require_steps(op: str, steps: int) -> None:
+    if not isinstance(steps, int) or not 0 <= steps <= 30:
+        raise ValueError(f"{op}: steps must be an int from 0 to 30, got {steps!r}")
+
+
 @numpy_entry
 def compose(outer: torch.Tensor, inner: torch.Tensor, *, padding: str = "border",
             out: torch.Tensor | None = None) -> torch.Tensor:
@@ -169,11 +174,33 @@ def exponential(velocity: torch.Tensor, steps: int = 7, out: torch.Tensor | None
     """
     op = "exponential"
     _require_field(op, "velocity", velocity)
-    if not isinstance(steps, int) or not 0 <= steps <= 30:
-        raise ValueError(f"{op}: steps must be an int from 0 to 30, got {steps!r}")
+    _require_steps(op, steps)
     if out is None:
         return as_rank(_exponential(batched(velocity), steps), velocity)
     refuse_gradient(op, velocity)
     _require_field(op, "out", out, velocity)
     _exponential_out(batched(velocity), steps, batched(out))
     return out
+
+
+@numpy_entry
+def exponential_backward(velocity: torch.Tensor, gradient: torch.Tensor, steps: int = 7) -> torch.Tensor:
+    """Gradient of a loss to `velocity` from its gradient to ``exponential(velocity, steps)``, without a graph: for
+    optimisers that do their own steps.
+
+    Args:
+        velocity: as in :func:`exponential`.
+        gradient: of the loss to the displacement, shaped as `velocity`, float32.
+        steps: as in :func:`exponential`.
+
+    Returns:
+        The gradient, shaped as `velocity`. Not differentiable. Computes the intermediate fields again and keeps
+        `steps` + 2 of them (12 bytes a voxel each).
+
+    Raises TypeError or ValueError for another shape or type.
+    """
+    op = "exponential_backward"
+    _require_field(op, "velocity", velocity)
+    _require_field(op, "gradient", gradient, velocity)
+    _require_steps(op, steps)
+    return as_rank(_exponential_backward(batched(velocity), steps, batched(gradient)), velocity)

@@ -207,6 +207,14 @@ def exponential(velocity, steps=7):
     return field
 
 
+def exponential_backward(velocity, gradient, steps=7):
+    """Gradient to the velocity by autograd; see :func:`pymasr.ops.exponential_backward`."""
+    with torch.enable_grad():
+        variable = velocity.detach().clone().requires_grad_(True)
+        result, = torch.autograd.grad(exponential(variable, steps), variable, gradient)
+    return result
+
+
 def jacobian_determinant(displacement):
     """det(I + du/dv), (N, 1, D, H, W): central differences inside, one-sided at the border, an axis of size 1 constant;
     see :func:`pymasr.ops.jacobian_determinant`."""

@@ -14,10 +14,10 @@ import torch
 
 from pymasr import ops
 from pymasr.registration import grids
-from pymasr.registration.deformable import Spline
 from pymasr.registration.grids import Volume
 from pymasr.registration.moments import moments, random_pair_ssd
 from pymasr.registration.similarity import Similarity
+from pymasr.registration.spline import Spline
 
 #: Distance of the control points of the spline that takes up the result, cells.
 CONTROL_SPACING = 2

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pymasr import ops
 from pymasr._stages import stage
 from pymasr.errors import InputError
 from pymasr.features import noise_level, normalise
-from pymasr.geometry import Geometry, voxel_matrix
+from pymasr.geometry import Geometry
 from pymasr.registration import grids, rotations
 from pymasr.registration.comparison import Comparison
-from pymasr.registration.deformable import Descent, Spline, deformable_level
+from pymasr.registration.deformable import Descent, Displacements, deformable_level
 from pymasr.registration.discrete import discrete_start
 from pymasr.registration.grids import Volume
 from pymasr.registration.initial import choose
@@ -28,6 +27,8 @@ from pymasr.registration.optimiser import Schedule
 from pymasr.registration.pairs import Pairs
 from pymasr.registration.parameters import KINDS
 from pymasr.registration.settings import Settings
+from pymasr.registration.spline import Spline
+from pymasr.registration.velocity import Velocities
 
 
 @dataclass(frozen=True)
@@ -189,10 +190,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
             spline = spline.refitted(grid, spline.spacing)
             dense = spline.dense(np.eye(3) / finest.spacing)
             to_moving = np.linalg.inv(moving.geometry.voxel_to_physical)[:3, :3] @ grids.axes(finest.moving.geometry)
-            displacement = spline.dense(to_moving)
-            if grid is not fixed.geometry:
-                to_grid = torch.from_numpy(voxel_matrix(fixed.geometry, grid))
-                displacement = ops.warp(displacement, matrix=to_grid, shape=fixed.geometry.shape)
+            displacement = spline.dense(to_moving, fixed.geometry)
         else:
             displacement = torch.zeros((3, *fixed.geometry.shape))
         before, after = finest.value(start), finest.value(transform, dense)
@@ -235,14 +233,16 @@ def _deform(pairs: Pairs, transform: np.ndarray, spline: Spline | None, settings
     levels = pairs.usable(levels, settings.min_size)
     for number, level in enumerate(levels, 1):
         pair = pairs[level.factor]
-        if spline is None:
+        model = (Velocities(pair, transform, level.spacing, settings.symmetric) if settings.diffeomorphic else
+                 Displacements(pair, transform, level.spacing))
+        if number == 1:
             _require_comparison(pair.value(transform))
-            spline = Spline.zero(pair.fixed.geometry, level.spacing)
+            spline = model.start(spline or Spline.zero(pair.fixed.geometry, level.spacing))
         schedule = Schedule(settings.learning_rate, level.iterations, settings.tolerance, settings.final_rate)
         descent = Descent(weight, schedule, settings.optimiser, settings.robust)
-        spline = deformable_level(pair, transform, spline.refitted(pair.fixed.geometry, level.spacing), descent,
+        spline = deformable_level(model, model.refitted(spline), descent,
                                   log.reporter("deformable", number, len(levels), level.iterations))
-    return spline
+    return model.displacement(spline) if levels else None
 
 
 def _require_comparison(similarity: float) -> None:

@@ -17,12 +17,15 @@ from pymasr._output import whole_directory
 from pymasr._stages import stage
 from pymasr.evaluation import foreground, jacobian_statistics
 from pymasr.io import Image
+from pymasr.registration.inversion import Inverse, invert, residual
 from pymasr.resampling import resample
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-FILES = ("transform.h5", "displacement.nii.gz", "warped.nii.gz", "overview.png", "report.json")
+#: A deformation that moves the anatomy by more than this share of the image's shortest side is doubted.
+LARGEST_SHARE = 0.25
+FILES = ("transform.h5", "inverse.h5", "displacement.nii.gz", "warped.nii.gz", "overview.png", "report.json")
 
 
 class Registration:
@@ -65,6 +68,30 @@ class Registration:
         return composite
 
     @functools.cached_property
+    def inverse_transform(self) -> sitk.CompositeTransform:
+        """T^-1(y), from points of the moving image to points of the fixed image, LPS mm.
+
+        A SimpleITK CompositeTransform: the inverse of the affine first, then a displacement field on the fixed grid
+        made larger, so that it holds x + d(x) of every fixed voxel x. As T does with points outside the fixed grid, it
+        moves what lies outside of its own by the inverse of the affine alone. Where T folds there is no inverse;
+        ``report["inverse_error_mm"]`` says how well the two fit together.
+        """
+        import SimpleITK as sitk
+
+        from pymasr.sitk import affine_transform, vectors_to_sitk
+
+        inverse = self._inversion[0]
+        before = [-pair[0] for pair in inverse.padding]
+        to_mm = self.fixed.geometry.voxel_to_physical
+        grid = dataclasses.replace(self.fixed.geometry, shape=tuple(inverse.displacement.shape[1:]),
+                                   origin=tuple((to_mm @ [*before, 1])[:3]))
+        composite = sitk.CompositeTransform(3)
+        composite.AddTransform(sitk.DisplacementFieldTransform(vectors_to_sitk(
+            _apply(to_mm[:3, :3], inverse.displacement).numpy(), grid)))
+        composite.AddTransform(affine_transform(np.linalg.inv(np.asarray(self.solution.affine, float))))
+        return composite
+
+    @functools.cached_property
     def warped(self) -> sitk.Image:
         """The moving image on the fixed grid, float32, sampled once; its minimum where it has no value."""
         from pymasr.sitk import to_sitk
@@ -86,10 +113,11 @@ class Registration:
 
     @property
     def report(self) -> dict:
-        """Versions, settings, grids, similarity, folding, warnings, seconds and memory: plain JSON values."""
+        """Versions, settings, grids, similarity, folding, inverse, warnings, seconds, memory: plain JSON values."""
         return self._report([*self._stages, *self._saving])
 
     def _report(self, stages: list[dict]) -> dict:
+        inverse, error, length = self._inversion
         return {
             **self.context,
             "fixed": _describe(self.fixed),
@@ -98,10 +126,15 @@ class Registration:
             "similarity_before": _number(self.solution.similarity_before),
             "similarity_after": _number(self.solution.similarity_after),
             **{name: _number(value) for name, value in self._folding.items()},
+            "folded_voxels": self._folded_voxels,
+            "largest_displacement_mm": float(length.max()),
+            "inverse_error_mm": {"mean": float(np.mean(error.double().numpy())),
+                                 "p95": float(np.percentile(error.numpy(), 95)), "max": float(error.max())},
+            "inverse_unconverged": int(inverse.unconverged.sum()),
             "jacobian_region": "fixed mask" if self.fixed_mask is not None else
                                "foreground of the fixed image, voxels above Otsu's threshold",
             "outside_value": self.outside,
-            "warnings": list(self.solution.warnings),
+            "warnings": [*self.solution.warnings, *self._warnings],
             "seconds": round(sum(s["seconds"] for s in stages), 3),
             "peak_memory_mib": max((s["peak_memory_mib"] for s in stages), default=None),
             "stages": [dict(s) for s in stages],
@@ -109,9 +142,9 @@ class Registration:
         }
 
     def save(self, directory: str | os.PathLike) -> list[pathlib.Path]:
-        """Write transform.h5, displacement.nii.gz, warped.nii.gz, overview.png and report.json to `directory`.
+        """Write transform.h5, inverse.h5, displacement.nii.gz, warped.nii.gz, overview.png and report.json.
 
-        The directory is made when it does not exist. Files of these names in it are replaced, but only once all five
+        `directory` is made when it does not exist. Files of these names in it are replaced, but only once all six
         are written: after an error or an interruption it is as it was before.
 
         Returns:
@@ -123,10 +156,13 @@ class Registration:
 
         saving: list[dict] = []
         with whole_directory(directory, FILES) as temporary:
+            with stage("inversion", saving):
+                _ = self._inversion
             with stage("evaluation", saving):
-                _ = self._folding, self.transform, self.warped, self.displacement
+                _ = self._folding, self.transform, self.inverse_transform, self.warped, self.displacement
             with stage("writing", saving):
                 sitk.WriteTransform(self.transform, str(temporary / "transform.h5"))
+                sitk.WriteTransform(self.inverse_transform, str(temporary / "inverse.h5"))
                 for name in ("displacement", "warped"):
                     sitk.WriteImage(getattr(self, name), str(temporary / f"{name}.nii.gz"), useCompression=True)
             with stage("overview", saving):
@@ -144,9 +180,57 @@ class Registration:
         return _apply(to_mm, self._field)
 
     @functools.cached_property
+    def _region(self) -> torch.Tensor:
+        """bool (D, H, W): the voxels that the report's statistics are over."""
+        return foreground(self.fixed.array) if self.fixed_mask is None else self.fixed_mask.array != 0
+
+    @functools.cached_property
     def _folding(self) -> dict[str, float]:
-        region = foreground(self.fixed.array) if self.fixed_mask is None else self.fixed_mask.array != 0
-        return jacobian_statistics(self._total_displacement, self.fixed.geometry, region)
+        return jacobian_statistics(self._total_displacement, self.fixed.geometry, self._region)
+
+    @property
+    def _folded_voxels(self) -> int:
+        return round(self._folding["folded"] * int(self._region.sum()))
+
+    @functools.cached_property
+    def _inversion(self) -> tuple[Inverse, torch.Tensor, torch.Tensor]:
+        """The inverse of x + d(x), and at the voxels of the region |T^-1(T(x)) - x| and |d(x)|, mm: (N,)."""
+        to_mm = np.linalg.solve(np.asarray(self.solution.affine, float)[:3, :3],
+                                self.moving.geometry.voxel_to_physical[:3, :3])
+        matrix = np.linalg.solve(self.fixed.geometry.voxel_to_physical[:3, :3], to_mm)
+        voxels = torch.stack([sum(float(matrix[i, k]) * self._field[k] for k in range(3)) for i in range(3)])
+        inverse = invert(voxels)
+        return inverse, self._mm(residual(voxels, inverse)), self._mm(voxels)
+
+    def _mm(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Lengths in mm (N,) of vectors (3, D, H, W) in voxels of the fixed image, at the voxels of the region."""
+        spacing = self.fixed.geometry.spacing[::-1]
+        return sum((s * v[self._region]).square() for s, v in zip(spacing, vectors, strict=True)).sqrt()
+
+    @functools.cached_property
+    def _warnings(self) -> list[str]:
+        """What the deformation itself gives reason to warn of."""
+        warnings = []
+        count, folded = int(self._region.sum()), self._folded_voxels
+        _, error, length = self._inversion
+        diffeomorphic = self.context.get("settings", {}).get("diffeomorphic", False)
+        remedy = ("a larger regularisation makes that rarer" if diffeomorphic else
+                  "the option diffeomorphic prevents it, a larger regularisation makes it rarer")
+        if folded:
+            warnings.append(f"The deformation folds at {folded} of {count} voxels ({100 * folded / count:.2g} %), "
+                            f"where it has no inverse; {remedy}.")
+        missed = int((error > 0.5 * min(self.fixed.geometry.spacing)).sum())
+        if missed:
+            warnings.append(f"The inverse misses by more than half a voxel at {missed} of {count} voxels "
+                            f"({100 * missed / count:.2g} %), by {float(error.max()):.1f} mm at most; {remedy}.")
+        sides = [n * s for n, s in zip(self.fixed.geometry.shape, self.fixed.geometry.spacing[::-1], strict=True)
+                 if n > 1]
+        largest = float(length.max())
+        if sides and largest > LARGEST_SHARE * min(sides):
+            warnings.append(f"The deformation moves the anatomy by up to {largest:.0f} mm, more than a quarter of the "
+                            f"image's shortest side ({min(sides):.0f} mm): look at the overview; a better start or a "
+                            "larger regularisation may help.")
+        return warnings
 
     @functools.cached_property
     def _total_displacement(self) -> torch.Tensor:

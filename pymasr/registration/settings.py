@@ -116,6 +116,11 @@ class Settings:
     regularisation: float = 10.0
     """Weight of the bending energy. The energy is that of the control grid in mm, times the squared finest working
     spacing, so that the weight means the same for a mouse and for a man; the similarity is 1 for unrelated images."""
+    diffeomorphic: bool = False
+    """Whether the deformation is the flow of a stationary velocity field, which does not fold; the regularisation is
+    then that of the velocity."""
+    symmetric: bool = False
+    """Whether the similarity is averaged over both directions; the deformation then is diffeomorphic, too."""
     min_size: int = 8
     """Levels at which an axis of an image would have fewer voxels are skipped."""
     reorient_angle: float = 10.0
@@ -142,8 +147,9 @@ class Settings:
         _require(self.storage in STORAGES, "storage", f"one of {', '.join(STORAGES)}", self.storage)
         for name in ("affine_levels", "discrete_thetas", "levels"):
             _require(isinstance(getattr(self, name), tuple), name, "a tuple", getattr(self, name))
-        for name in ("affine", "discrete", "robust"):
+        for name in ("affine", "discrete", "robust", "diffeomorphic", "symmetric"):
             _require(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
+        object.__setattr__(self, "diffeomorphic", self.diffeomorphic or self.symmetric)
         _require(self.affine or self.transform == "deformable", "affine", f"True with transform {self.transform!r}",
                  self.affine)
         _require(self.smoothing is None or (_number(self.smoothing) and self.smoothing >= 0), "smoothing",

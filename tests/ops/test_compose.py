@@ -34,6 +34,9 @@ def test_exponential(shape, steps, instruction_set):
     expected, (wanted,) = gradients(lambda v: reference.exponential(v, steps), velocity.double())
     assert relative_error(value, expected) < 5e-6
     assert relative_error(gradient, wanted) < 2e-5
+    upstream = smooth_field(shape, 1.0, seed=9, batch=2)
+    alone = ops.exponential_backward(velocity, upstream, steps)
+    assert relative_error(alone, reference.exponential_backward(velocity.double(), upstream.double(), steps)) < 2e-5
 
 
 def test_gradient_against_central_differences():
@@ -134,6 +137,11 @@ def test_numpy_empty_and_bad_arguments():
         ops.compose(outer, inner, padding="edge")
     with pytest.raises(ValueError, match="steps must be an int from 0 to 30, got -1"):
         ops.exponential(inner, -1)
+    with pytest.raises(ValueError, match=r"exponential_backward: gradient must have shape \(3, 4, 5, 6\), got"):
+        ops.exponential_backward(inner, inner[..., :5])
+    with pytest.raises(ValueError, match="exponential_backward: steps must be an int from 0 to 30, got 31"):
+        ops.exponential_backward(inner, inner, 31)
+    assert isinstance(ops.exponential_backward(inner.numpy(), outer.numpy()), np.ndarray)
     with pytest.raises(TypeError, match="velocity must be float32, got float64"):
         ops.exponential(inner.double())
     with pytest.raises(ValueError, match="out= can't be used"):

@@ -13,10 +13,10 @@ from pymasr import ops
 from pymasr.features import parse
 from pymasr.registration import AffineLevel, DeformableLevel, Settings, grids, register_images
 from pymasr.registration.comparison import Comparison
-from pymasr.registration.deformable import Spline
 from pymasr.registration.discrete import consistent, discrete_start
 from pymasr.registration.grids import Volume
 from pymasr.registration.pairs import make_pair
+from pymasr.registration.spline import Spline
 
 THETAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 LARGE = phantom.grid((48, 46, 50))

@@ -11,11 +11,11 @@ import torch
 from pymasr.features import parse
 from pymasr.registration import AffineLevel, DeformableLevel, Settings, grids
 from pymasr.registration.comparison import Comparison
-from pymasr.registration.deformable import Spline
 from pymasr.registration.grids import Volume
 from pymasr.registration.optimiser import Adam
 from pymasr.registration.pairs import make_pair
 from pymasr.registration.parameters import KINDS
+from pymasr.registration.spline import Spline
 
 CUBE = phantom.grid((20, 22, 24))
 MIND = Comparison(parse("mind"))
@@ -190,6 +190,22 @@ def test_a_spline_survives_the_change_of_level():
     assert spline.refitted(coarse, 4) is spline
 
 
+def test_a_spline_is_evaluated_anywhere_and_fitted_to_values():
+    geometry = phantom.grid((20, 22, 24), direction=phantom.rotation(10, 0))
+    spline = Spline.zero(geometry, 4)
+    control = torch.randn(spline.control.shape, generator=torch.Generator().manual_seed(0))
+    spline = dataclasses.replace(spline, control=control)
+    own = spline.dense(np.eye(3))
+    # every second voxel of a grid twice as fine, which reaches beyond the level's
+    fine = dataclasses.replace(geometry, shape=(43, 45, 49), spacing=(1.25,) * 3,
+                               origin=tuple((geometry.voxel_to_physical @ [-1, -1, -1, 1])[:3]))
+    dense = spline.dense(np.eye(3), fine)
+    assert torch.allclose(dense[:, 2::2, 2::2, 2::2][:, :20, :22, :24], own, atol=1e-5)
+    assert torch.allclose(dense[:, 0, 2::2, 2::2][:, :22, :24], own[:, 0], atol=1e-5)  # as at the border
+    fitted = Spline.fitted(own, geometry, geometry, 4)
+    assert (fitted.dense(np.eye(3)) - own).abs().max() < 0.02
+
+
 def test_a_dense_field_is_mapped():
     spline = Spline.zero(CUBE, 4)
     spline.control[0] = 1.0
@@ -207,6 +223,7 @@ def test_a_dense_field_is_mapped():
     {"levels": (AffineLevel(1, 3),)}, {"levels": (DeformableLevel(1, 0, 3),)}, {"seed": -1}, {"colour": 3},
     {"levels": None}, {"levels": (4, 2)}, {"fixed_window": 5}, {"affine": "no"},
     {"transform": "elastic"}, {"transform": "rigid", "affine": False}, {"search_angle": 181},
+    {"diffeomorphic": 1}, {"symmetric": "yes"},
 ])
 def test_settings_refuse_what_makes_no_sense(change):
     with pytest.raises(ValueError, match=next(iter(change))):
