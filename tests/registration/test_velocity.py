@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from pymasr import ops
-from pymasr.features import Mind
+from pymasr.features import parse
 from pymasr.geometry import Geometry, voxel_matrix
 from pymasr.ops import reference
 from pymasr.registration import DeformableLevel, Settings, register_images
+from pymasr.registration.comparison import Comparison
 from pymasr.registration.grids import Volume
-from pymasr.registration.similarity import make_pair
+from pymasr.registration.pairs import make_pair
 from pymasr.registration.spline import Spline
 from pymasr.registration.velocity import Velocities
 
@@ -26,7 +27,7 @@ QUICK = Settings.from_preset(levels=(DeformableLevel(2, 4, 20), DeformableLevel(
 def pair(mask=None):
     images = phantom.pair(CUBE, phantom.grid((22, 20, 24), direction=phantom.rotation(8, 1)), phantom.bend)
     fixed, moving = (Volume(i.array[None] / 100, i.geometry) for i in images)
-    return make_pair(dataclasses.replace(fixed, mask=mask), moving, 1, Mind())
+    return make_pair(dataclasses.replace(fixed, mask=mask), moving, 1, Comparison(parse("mind")))
 
 
 def random_control(model, amplitude, seed=0):
