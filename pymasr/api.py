@@ -21,8 +21,8 @@ from pymasr.registration.result import Registration
 
 
 def register(fixed: Any, moving: Any, *, features: str = "mind", preset: str = "default", device: str = "auto",
-             fixed_mask: Any = None, moving_mask: Any = None, fixed_geometry: Geometry | None = None,
-             moving_geometry: Geometry | None = None, transform: str = "deformable",
+             fixed_mask: Any = None, moving_mask: Any = None, fixed_weights: Any = None,
+             fixed_geometry: Geometry | None = None, moving_geometry: Geometry | None = None, transform: str = "deformable",
              initial: str | os.PathLike | np.ndarray = "auto",
              progress: Callable[[Any], None] | None = None, **settings: Any) -> Registration:
     """Find the transform that carries points of `fixed` to the same anatomy in `moving`.
@@ -30,11 +30,13 @@ def register(fixed: Any, moving: Any, *, features: str = "mind", preset: str = "
     Args:
         fixed, moving: paths (image files or DICOM directories), SimpleITK or itk images, :class:`pymasr.io.Image`, or
             arrays (D, H, W). Grids may differ in size, spacing, origin and direction.
-        features: the descriptor whose difference is minimised, "mind" or "dns".
+        features: the descriptors whose difference is minimised, such as "mind", "dns", "mind(radius=1, dilation=2)" or
+            "mind + 0.5 * dns"; see :func:`pymasr.features.parse`.
         preset: "fast", "default" or "accurate".
         device: "auto", "cpu" or "cuda".
         fixed_mask, moving_mask: where to compare: anything but zero counts. Taken as images are; an array is on the
             grid of its image.
+        fixed_weights: how much each place of the fixed image counts, numbers of at least 0; taken as masks are.
         fixed_geometry, moving_geometry: grids of images given as arrays; spacing 1 mm and origin 0 by default.
         transform: what to look for, "rigid", "similarity", "affine" or "deformable".
         initial: where to start. "auto": as the headers say, unless a search of turns and shifts finds a clearly better
@@ -63,9 +65,13 @@ def register(fixed: Any, moving: Any, *, features: str = "mind", preset: str = "
                   "moving": as_image(moving, moving_geometry, name="moving image")}
         masks = {name: None if mask is None else as_mask(mask, images[name], name=f"{name} mask")
                  for name, mask in (("fixed", fixed_mask), ("moving", moving_mask))}
+        weights = None
+        if fixed_weights is not None:
+            own = images["fixed"].geometry if isinstance(fixed_weights, (np.ndarray, torch.Tensor)) else None
+            weights = as_image(fixed_weights, own, name="fixed weights")
     solution = registration.register_images(
         images["fixed"], images["moving"], chosen, fixed_mask=masks["fixed"], moving_mask=masks["moving"],
-        initial=start, progress=progress)
+        fixed_weights=weights, initial=start, progress=progress)
     context = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": runtime.versions(),
@@ -77,6 +83,7 @@ def register(fixed: Any, moving: Any, *, features: str = "mind", preset: str = "
         "settings": dataclasses.asdict(chosen),
         "fixed_mask": _origin(masks["fixed"]),
         "moving_mask": _origin(masks["moving"]),
+        "fixed_weights": _origin(weights),
     }
     return Registration(images["fixed"], images["moving"], solution, fixed_mask=masks["fixed"], context=context,
                         stages=stages)

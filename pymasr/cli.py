@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that help and usage errors c
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import json
 import os
@@ -44,8 +45,9 @@ def parser() -> argparse.ArgumentParser:
     register.add_argument("fixed", metavar="FIXED", help="image file, or directory with one DICOM series")
     register.add_argument("moving", metavar="MOVING", help="image file, or directory with one DICOM series")
     register.add_argument("-o", "--output", metavar="DIR", required=True, help="where to write; made when missing")
-    register.add_argument("--features", choices=("mind", "dns"), default="mind",
-                          help="descriptor to compare (default: %(default)s)")
+    register.add_argument("--features", metavar="DESCRIPTORS", default="mind",
+                          help="what to compare: mind, dns, with parameters such as 'mind(radius=1, dilation=2)', or a "
+                               "weighted sum such as 'mind + 0.5 * dns' (default: %(default)s)")
     register.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                           help="where to compute (default: %(default)s)")
     register.add_argument("--preset", choices=("fast", "default", "accurate"), default="default",
@@ -57,12 +59,19 @@ def parser() -> argparse.ArgumentParser:
                                "headers, centres (of the grids), mass (centres of mass), moments (and principal axes), "
                                "search (turns and shifts), or a file with a linear ITK transform, fixed to moving "
                                "points (default: %(default)s)")
-    register.add_argument("--diffeomorphic", action="store_true",
-                          help="a deformation that does not fold, and so has an inverse")
+    register.add_argument("--diffeomorphic", action=argparse.BooleanOptionalAction, default=True,
+                          help="a deformation that does not fold, and so has an inverse (default: yes)")
     register.add_argument("--symmetric", action="store_true",
                           help="the same, found from both directions: exchanging the images inverts it, nearly")
+    register.add_argument("--robust", action="store_true",
+                          help="let structures that only one of the images shows count less and less")
     register.add_argument("--fixed-mask", metavar="FILE", help="compare only where this image is not zero")
     register.add_argument("--moving-mask", metavar="FILE", help="the same for the moving image")
+    register.add_argument("--fixed-weights", metavar="FILE",
+                          help="how much each place of the fixed image counts, numbers of at least 0")
+    register.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], type=_setting,
+                          help="any other setting of pymasr.registration.Settings, such as regularisation=5 or "
+                               "storage=float16; may be given several times")
     register.add_argument("--threads", metavar="N", type=_positive,
                           help="threads to compute with (default: as many as torch takes)")
     register.add_argument("--seed", metavar="N", type=int, help="seed of what is drawn by chance")
@@ -121,6 +130,16 @@ def _positive(text: str) -> int:
     return value
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    """A name and its value: a Python literal where it is one, else text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
+    with contextlib.suppress(ValueError, SyntaxError):
+        return name.strip(), ast.literal_eval(value.strip())
+    return name.strip(), value.strip()
+
+
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, InputError):
@@ -142,12 +161,16 @@ def _register(chosen: argparse.Namespace) -> None:
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     settings: dict[str, Any] = {} if chosen.seed is None else {"seed": chosen.seed}
-    settings.update({name: True for name in ("diffeomorphic", "symmetric") if getattr(chosen, name)})
+    settings.update({name: getattr(chosen, name) for name in ("diffeomorphic", "symmetric", "robust")})
+    for name, value in chosen.set:
+        if hasattr(chosen, name):
+            raise InputError(f"--set {name}: use --{name.replace('_', '-')} for that")
+        settings[name] = value
     with _progress_bar(not chosen.quiet and sys.stderr.isatty()) as progress:
         result = register(chosen.fixed, chosen.moving, features=chosen.features, preset=chosen.preset,
                           device=chosen.device, transform=chosen.transform, initial=chosen.initial,
                           fixed_mask=chosen.fixed_mask, moving_mask=chosen.moving_mask,
-                          progress=progress, **settings)
+                          fixed_weights=chosen.fixed_weights, progress=progress, **settings)
     result.context["command"] = _command(chosen)
     files = result.save(chosen.output)
     if not chosen.quiet:

@@ -66,7 +66,7 @@ class Settings:
     iteration."""
     robust: bool = False
     """Whether regions that differ much even when aligned (present in one image only) count less and less."""
-    tolerance: float = 1e-3
+    tolerance: float = 3e-3
     """A level of the deformable stage ends before its iterations are done when the last ones (3 of L-BFGS, 10 of Adam)
     lowered the loss by less than this share of it; 0 never does."""
     fixed_window: tuple[float, float] | None = None
@@ -94,7 +94,7 @@ class Settings:
     image into a corner of the other."""
     affine_learning_rate: float = 0.25
     """First step of the affine parameters, voxels of the level (a turn counts by its mean motion)."""
-    discrete: bool = False
+    discrete: bool = True
     """Whether a dense search on a coarse grid precedes the deformable stage: for deformations larger than about 10
     voxels, which the levels alone may miss. Levels whose voxels are larger than its cells are then left out."""
     discrete_spacing: int = 3
@@ -113,10 +113,10 @@ class Settings:
     """First step of the control points, voxels of the level; Adam's decays along a cosine within each level."""
     final_rate: float = 0.05
     """Share of Adam's learning rate that is left at the end of a level."""
-    regularisation: float = 10.0
+    regularisation: float = 7.0
     """Weight of the bending energy. The energy is that of the control grid in mm, times the squared finest working
     spacing, so that the weight means the same for a mouse and for a man; the similarity is 1 for unrelated images."""
-    diffeomorphic: bool = False
+    diffeomorphic: bool = True
     """Whether the deformation is the flow of a stationary velocity field, which does not fold; the regularisation is
     then that of the velocity."""
     symmetric: bool = False
@@ -139,6 +139,8 @@ class Settings:
     def __post_init__(self):
         for field in fields(self):  # reports are JSON, which knows nothing of NumPy
             object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
+        for name, kind in (("affine_levels", AffineLevel), ("levels", DeformableLevel)):
+            object.__setattr__(self, name, _levels(getattr(self, name), kind))
         parse(self.features)
         _require(self.preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}", self.preset)
         _require(self.transform in TRANSFORMS, "transform", f"one of {', '.join(TRANSFORMS)}", self.transform)
@@ -209,12 +211,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "max_voxels": 4_000_000,
         "affine_levels": (AffineLevel(8, 50), AffineLevel(4, 50)),
+        "discrete": False,
+        "tolerance": 1e-2,
         "levels": (DeformableLevel(4, 4, 40), DeformableLevel(2, 4, 30), DeformableLevel(1, 4, 20)),
     },
     "default": {},
     "accurate": {
         "max_voxels": 24_000_000,
-        "levels": (DeformableLevel(4, 4, 80), DeformableLevel(2, 4, 60), DeformableLevel(1, 8, 50),
+        "tolerance": 5e-4,
+        "levels": (DeformableLevel(4, 4, 80), DeformableLevel(2, 4, 80), DeformableLevel(1, 8, 60),
                    DeformableLevel(1, 4, 80)),
     },
 }
@@ -229,6 +234,14 @@ def _plain(value: Any) -> Any:
     """NumPy's numbers as Python's, arrays and lists as tuples."""
     value = value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _levels(value: Any, kind: type) -> Any:
+    """Tuples of numbers, as they come from text, as levels."""
+    if not isinstance(value, tuple):
+        return value
+    return tuple(kind(*level) if isinstance(level, tuple) and len(level) == len(fields(kind)) else level
+                 for level in value)
 
 
 def _whole(value: Any, least: int) -> bool:

@@ -74,7 +74,7 @@ def test_deformations_beyond_the_reach_of_the_levels_are_found():
     solution = register_images(*images, ON, progress=seen.append)
     after = phantom.errors(solution, LARGE, LARGE, truth)[1]
     assert before > 30 and without > 20 and after < 0.8
-    assert [s["name"] for s in solution.stages] == ["preparation", "discrete", "deformable"]
+    assert [s["name"] for s in solution.stages] == ["preparation", "start", "discrete", "deformable"]
     steps = [p for p in seen if p.stage == "discrete"]
     assert [p.iteration for p in steps] == list(range(1, 8)) and all(p.iterations == 7 for p in steps)
     assert [h["loss"] for h in solution.history if h["stage"] == "discrete"] == [p.loss for p in steps]
@@ -149,4 +149,4 @@ def test_settings_refuse_what_makes_no_sense(change):
 def test_an_affine_registration_has_no_discrete_stage():
     settings = dataclasses.replace(ON, affine=True, affine_levels=(AffineLevel(2, 3),), levels=())
     solution = register_images(*phantom.pair(CUBE, CUBE, phantom.bend), settings)
-    assert [s["name"] for s in solution.stages] == ["preparation", "affine", "deformable"]
+    assert [s["name"] for s in solution.stages] == ["preparation", "start", "affine", "deformable"]
