@@ -17,7 +17,7 @@ from pymasr.registration.grids import smooth
 #: they are smoothed with MOST_SMOOTHING; in between it grows in proportion.
 QUIET, NOISY = 0.02, 0.05
 #: Standard deviation of the Gaussian, voxels.
-MOST_SMOOTHING = 0.7
+MOST_SMOOTHING = 0.75
 
 
 @dataclass(frozen=True)
