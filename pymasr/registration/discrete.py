@@ -40,6 +40,8 @@ def discrete_start(pair: Similarity, transform: np.ndarray, spacing: int, radius
     """
     fixed, moving = _cells(pair, transform, spacing)
     norm = float(random_pair_ssd(moments(fixed), moments(moving)).mean())
+    if not norm > 0:  # all cells are alike: there is nothing to search for
+        return Spline.zero(pair.fixed.geometry, CONTROL_SPACING * spacing)
     thetas = [theta * norm for theta in thetas]
 
     forward = _search(fixed, moving, radius, thetas, lambda cost: report(cost / norm, 0.0))

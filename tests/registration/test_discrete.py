@@ -20,7 +20,7 @@ from pymasr.registration.spline import Spline
 
 THETAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 LARGE = phantom.grid((48, 46, 50))
-OFF = Settings.from_preset(affine=False, levels=(DeformableLevel(4, 4, 40), DeformableLevel(2, 4, 30),
+OFF = Settings.from_preset(affine=False, discrete=False, levels=(DeformableLevel(4, 4, 40), DeformableLevel(2, 4, 30),
                                                  DeformableLevel(1, 4, 20)), min_size=6)
 ON = dataclasses.replace(OFF, discrete=True)
 
@@ -137,6 +137,21 @@ def test_a_spline_is_fitted_to_cells():
     again = Spline.fitted(cells.array, cells.geometry, CUBE, 6)
     error = (again.dense(np.eye(3)) - spline.dense(np.eye(3))).abs()
     assert float(error[:, 2:-2, 2:-2, 2:-2].max()) < 0.1 * float(control.abs().max())
+
+
+def test_one_cell_along_an_axis_says_nothing_of_a_slope():
+    thin = phantom.grid((3, 24, 24))
+    cells = grids.pooled(thin, 3)
+    assert cells.shape[0] == 1
+    found = Spline.fitted(torch.full((3, *cells.shape), 2.0), cells, thin, 6).dense(np.eye(3))
+    assert float((found - 2).abs().max()) < 1e-4
+
+
+def test_cells_that_are_all_alike_are_not_searched():
+    tiny = phantom.grid((3, 3, 3))
+    image = Volume(torch.rand((1, *tiny.shape), generator=torch.Generator().manual_seed(0)), tiny)
+    assert not discrete_start(make_pair(image, image, 1, Comparison(parse("mind"))), np.eye(4), 3, 2, THETAS,
+                              silent).control.any()
 
 
 @pytest.mark.parametrize("change", [{"discrete": 1}, {"discrete_spacing": 0}, {"discrete_radius": 33},
