@@ -259,7 +259,7 @@ def _mask(mask, grid: Geometry, name: str) -> torch.Tensor:
 
 
 def _weights(weights, grid: Geometry, mask: torch.Tensor | None) -> torch.Tensor:
-    """`weights` on the working grid, within the mask."""
+    """`weights` on the working grid, within the mask, as shares of the largest."""
     if not bool(torch.isfinite(weights.array).all()) or float(weights.array.min()) < 0:
         raise InputError("the fixed weights must be finite numbers of at least 0, got "
                          f"{float(weights.array.min()):g} to {float(weights.array.max()):g}")
@@ -267,4 +267,4 @@ def _weights(weights, grid: Geometry, mask: torch.Tensor | None) -> torch.Tensor
     result = result if mask is None else result * mask
     if not bool((result > 0).any()):
         raise InputError("the fixed weights are 0 wherever the fixed image (in its mask) lies")
-    return result
+    return result / float(result.max())

@@ -29,7 +29,7 @@ class Volume:
     """An array on a working grid, with the part of it that counts.
 
     Attributes:
-        array: (C, D, H, W) float32.
+        array: (C, D, H, W), an image float32 with one channel, or features of any floating type.
         geometry: its grid.
         mask: (1, D, H, W) float32 in [0, 1], how much of each voxel counts; None: all of it.
     """
