@@ -204,7 +204,6 @@ def test_unwritable_output_is_found_before_anything_is_read(pair, tmp_path, caps
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["register", "a", "b", "-o", "c", "--features", "x"], "'x' (choose from"),
     (["register", "a", "b", "-o", "c", "--preset", "x"], "accurate"),
     (["register", "a", "b", "-o", "c", "--device", "x"], "cuda"),
     (["register", "a", "b", "-o", "c", "--feature", "mind"], "unknown argument --feature mind, expected one of"),
@@ -221,6 +220,23 @@ def test_wrong_use(arguments, message, capsys):
     assert_one_sentence(text)
     assert message in text
     assert "--help)" in text
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--features", "x"], "there is no descriptor called x, expected mind or dns"),
+    (["--features", "mind(radius={[]: 1})"], "features must be descriptors added up"),
+    (["--set", "regularization=3"], "did you mean regularisation?"),
+    (["--set", "levels=5"], "levels must be a tuple, got 5"),
+    (["--set", "moving_mask=a.nii"], "use --moving-mask for that"),
+    *((["--set", f"{name}=1"], f"there is no setting called {name}") for name in (
+        "progress", "fixed_geometry", "fixed", "parser", "command")),
+])
+def test_settings_that_make_no_sense(pair, tmp_path, arguments, message, known_engine, capsys):
+    assert cli.main(["register", *pair, "-o", str(tmp_path / "out"), *arguments]) == cli.WRONG_USE
+    text = capsys.readouterr().err
+    assert_one_sentence(text)
+    assert message in text
+    assert not (tmp_path / "out").exists()
 
 
 def test_cuda_asked_for_and_absent(pair, tmp_path, capsys):
