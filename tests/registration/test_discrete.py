@@ -97,6 +97,14 @@ def test_masks_are_kept_to():
     assert np.abs(np.median(found.reshape(-1, 3), 0) - [5.0, 0, 0]).max() < 0.5
 
 
+def test_places_of_little_weight_are_still_partners():
+    pair = pair_of(CUBE, CUBE, phantom.bend)
+    even = torch.ones((1, *CUBE.shape))
+    light = dataclasses.replace(pair, fixed=dataclasses.replace(pair.fixed, mask=0.25 * even, support=even))
+    expected, found = (discrete_start(p, np.eye(4), 2, 2, THETAS, silent).control for p in (pair, light))
+    assert expected.any() and torch.equal(found, expected)
+
+
 def test_the_result_is_the_same_to_the_bit_for_any_number_of_threads(with_threads):
     pair = pair_of(CUBE, CUBE, phantom.bend)
     first, *others = with_threads(lambda: discrete_start(pair, np.eye(4), 2, 2, THETAS, silent).control)
