@@ -178,7 +178,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
             pairs = Pairs(fixed_volume, moved, comparison)
 
     spline = None
-    if deformable and settings.discrete and settings.levels:
+    if deformable and settings.discrete:
         with log.stage("discrete"):
             spline = _search(pairs, transform, settings, log)
 
@@ -242,7 +242,7 @@ def _deform(pairs: Pairs, transform: np.ndarray, spline: Spline | None, settings
         descent = Descent(weight, schedule, settings.optimiser, settings.robust)
         spline = deformable_level(model, model.refitted(spline), descent,
                                   log.reporter("deformable", number, len(levels), level.iterations))
-    return model.displacement(spline) if levels else None
+    return model.displacement(spline) if levels else spline
 
 
 def _require_comparison(similarity: float) -> None:

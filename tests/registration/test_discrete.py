@@ -20,7 +20,7 @@ from pymasr.registration.spline import Spline
 
 THETAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 LARGE = phantom.grid((48, 46, 50))
-OFF = Settings.from_preset(affine=False, levels=(DeformableLevel(4, 4, 40), DeformableLevel(2, 4, 30),
+OFF = Settings.from_preset(affine=False, discrete=False, levels=(DeformableLevel(4, 4, 40), DeformableLevel(2, 4, 30),
                                                  DeformableLevel(1, 4, 20)), min_size=6)
 ON = dataclasses.replace(OFF, discrete=True)
 
@@ -147,6 +147,6 @@ def test_settings_refuse_what_makes_no_sense(change):
 
 
 def test_an_affine_registration_has_no_discrete_stage():
-    settings = dataclasses.replace(ON, affine=True, affine_levels=(AffineLevel(2, 3),), levels=())
+    settings = dataclasses.replace(ON, affine=True, affine_levels=(AffineLevel(2, 3),), transform="affine")
     solution = register_images(*phantom.pair(CUBE, CUBE, phantom.bend), settings)
-    assert [s["name"] for s in solution.stages] == ["preparation", "start", "affine", "deformable"]
+    assert [s["name"] for s in solution.stages] == ["preparation", "start", "affine", "comparison"]
