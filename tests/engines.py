@@ -43,7 +43,8 @@ def turned_affine(fixed, moving, degrees=12.0, shift=(3.0, -4.0, 5.0)):
     return affine
 
 
-def known_solution(fixed, moving, settings, *, fixed_mask=None, moving_mask=None, initial=None, progress=None):
+def known_solution(fixed, moving, settings, *, fixed_mask=None, moving_mask=None, fixed_weights=None, initial=None,
+                   progress=None):
     """In place of register_images: a turn and a few waves, whatever the images hold."""
     if progress is not None:
         for iteration in (1, 2, 3):
