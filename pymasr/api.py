@@ -20,10 +20,10 @@ from pymasr.registration.initial import NAMES
 from pymasr.registration.result import Registration
 
 
-def register(fixed: Any, moving: Any, *, features: str = "mind", preset: str = "default", device: str = "auto",
+def register(fixed: Any, moving: Any, *, features: str = "dns", preset: str = "default", device: str = "auto",
              fixed_mask: Any = None, moving_mask: Any = None, fixed_weights: Any = None,
-             fixed_geometry: Geometry | None = None, moving_geometry: Geometry | None = None, transform: str = "deformable",
-             initial: str | os.PathLike | np.ndarray = "auto",
+             fixed_geometry: Geometry | None = None, moving_geometry: Geometry | None = None,
+             transform: str = "deformable", initial: str | os.PathLike | np.ndarray = "auto",
              progress: Callable[[Any], None] | None = None, **settings: Any) -> Registration:
     """Find the transform that carries points of `fixed` to the same anatomy in `moving`.
 

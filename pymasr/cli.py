@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
     register.add_argument("fixed", metavar="FIXED", help="image file, or directory with one DICOM series")
     register.add_argument("moving", metavar="MOVING", help="image file, or directory with one DICOM series")
     register.add_argument("-o", "--output", metavar="DIR", required=True, help="where to write; made when missing")
-    register.add_argument("--features", metavar="DESCRIPTORS", default="mind",
-                          help="what to compare: mind, dns, with parameters such as 'mind(radius=1, dilation=2)', or a "
+    register.add_argument("--features", metavar="DESCRIPTORS", default="dns",
+                          help="what to compare: dns, mind, with parameters such as 'mind(radius=1, dilation=2)', or a "
                                "weighted sum such as 'mind + 0.5 * dns' (default: %(default)s)")
     register.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                           help="where to compute (default: %(default)s)")

@@ -204,6 +204,7 @@ def test_unwritable_output_is_found_before_anything_is_read(pair, tmp_path, caps
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
+    (["register", "a", "b", "-o", "c", "--set", "x"], "--set: must be NAME=VALUE, got 'x'"),
     (["register", "a", "b", "-o", "c", "--preset", "x"], "accurate"),
     (["register", "a", "b", "-o", "c", "--device", "x"], "cuda"),
     (["register", "a", "b", "-o", "c", "--feature", "mind"], "unknown argument --feature mind, expected one of"),
@@ -223,20 +224,32 @@ def test_wrong_use(arguments, message, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["--features", "x"], "there is no descriptor called x, expected mind or dns"),
-    (["--features", "mind(radius={[]: 1})"], "features must be descriptors added up"),
-    (["--set", "regularization=3"], "did you mean regularisation?"),
-    (["--set", "levels=5"], "levels must be a tuple, got 5"),
+    (["--features", "sift"], "there is no descriptor called sift, expected mind or dns"),
+    (["--set", "regularization=3"], "no setting called regularization; did you mean regularisation?"),
+    (["--set", "regularisation=soft"], "regularisation must be at least 0, got 'soft'"),
+    (["--set", "levels=(1, 2)"], "levels must be a tuple of DeformableLevel"),
+    (["--set", "robust=True"], "--set robust: use --robust for that"),
     (["--set", "moving_mask=a.nii"], "use --moving-mask for that"),
+    (["--features", "mind(radius={[]: 1})"], "features must be descriptors added up"),
     *((["--set", f"{name}=1"], f"there is no setting called {name}") for name in (
         "progress", "fixed_geometry", "fixed", "parser", "command")),
 ])
-def test_settings_that_make_no_sense(pair, tmp_path, arguments, message, known_engine, capsys):
+def test_settings_that_make_no_sense(pair, tmp_path, capsys, arguments, message):
     assert cli.main(["register", *pair, "-o", str(tmp_path / "out"), *arguments]) == cli.WRONG_USE
     text = capsys.readouterr().err
     assert_one_sentence(text)
-    assert message in text
-    assert not (tmp_path / "out").exists()
+    assert message in text and not (tmp_path / "out").exists()
+
+
+def test_any_setting_can_be_given(pair, tmp_path, known_engine):
+    given = ["--set", "regularisation=3", "--set", "storage=float32", "--set", "levels=[[2, 4, 7]]", "--robust",
+             "--no-diffeomorphic", "--features", "mind + 0.5 * dns"]
+    assert cli.main(["register", *pair, "-o", str(tmp_path / "out"), "-q", *given]) == 0
+    settings = json.loads((tmp_path / "out" / "report.json").read_text())["settings"]
+    assert settings["levels"] == [{"factor": 2, "spacing": 4, "iterations": 7}]
+    wanted = {"regularisation": 3, "storage": "float32", "robust": True, "diffeomorphic": False,
+              "features": "mind + 0.5 * dns"}
+    assert {name: settings[name] for name in wanted} == wanted
 
 
 def test_cuda_asked_for_and_absent(pair, tmp_path, capsys):

@@ -102,11 +102,12 @@ class Comparison:
         """The first descriptor alone, for coarse searches."""
         return FeatureMaker(self.terms[:1])
 
-    def maker(self, factor: int) -> FeatureMaker:
-        """Of the level whose voxels are `factor` finest voxels wide: their means are less noisy."""
+    @property
+    def maker(self) -> FeatureMaker:
+        """The features of every level. The noise is that of the finest one, but smoothing by it pays at all of them."""
         smoothing = self.smoothing
         if smoothing is None:
-            share = (self.noise / factor ** 1.5 - QUIET) / (NOISY - QUIET)
+            share = (self.noise - QUIET) / (NOISY - QUIET)
             smoothing = MOST_SMOOTHING * min(max(share, 0.0), 1.0)
         return FeatureMaker(self.terms, self.dtype, smoothing)
 

@@ -14,7 +14,7 @@ import torch
 
 from pymasr._stages import stage
 from pymasr.errors import InputError
-from pymasr.features import noise_level, normalise
+from pymasr.features import noise_level, normalise, parse
 from pymasr.geometry import Geometry
 from pymasr.registration import grids, rotations
 from pymasr.registration.comparison import Comparison
@@ -138,8 +138,9 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
             mask, support = _weights(fixed_weights, grid, mask)
         fixed_volume = Volume(grids.resample(values["fixed"], fixed.geometry, grid)[None], grid, mask, support)
         noise = max(map(noise_level, values.values())) if settings.smoothing is None else 0.0
-        comparison = Comparison(settings.terms, getattr(torch, settings.storage), settings.feature_memory * 2**30,
-                                noise, settings.smoothing)
+        comparison, finding = (
+            Comparison(parse(features), getattr(torch, settings.storage), settings.feature_memory * 2**30, noise,
+                       settings.smoothing) for features in (settings.features, settings.global_features))
         del values["fixed"]
 
         own_mask = None if moving_mask is None else _mask(moving_mask, moving.geometry, "moving mask")
@@ -161,11 +162,11 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         turn = grids.axes(grid_for(transform)).T @ grids.axes(pairs.moving.geometry)
         if rotations.degrees(turn) <= settings.reorient_angle:
             return pairs
-        return Pairs(fixed_volume, on_grid_for(transform), comparison)
+        return Pairs(fixed_volume, on_grid_for(transform), finding)
 
     with log.stage("start"):
-        start = choose(fixed_volume, moving_volume, comparison.finder, initial, settings, log.warnings)
-        pairs = Pairs(fixed_volume, on_grid_for(start), comparison)
+        start = choose(fixed_volume, moving_volume, finding.finder, initial, settings, log.warnings)
+        pairs = Pairs(fixed_volume, on_grid_for(start), finding)
 
     transform = start
     if settings.affine and settings.affine_levels:
@@ -175,11 +176,11 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
     deformable = settings.transform == "deformable"
     with torch.no_grad():
         moved = on_grid_for(transform) if transform is not start else pairs.moving
-        if moved.geometry != pairs.moving.geometry:
+        if moved.geometry != pairs.moving.geometry or comparison != finding:
             pairs = Pairs(fixed_volume, moved, comparison)
 
     spline = None
-    if deformable and settings.discrete and settings.levels:
+    if deformable and settings.discrete:
         with log.stage("discrete"):
             spline = _search(pairs, transform, settings, log)
 
@@ -243,7 +244,7 @@ def _deform(pairs: Pairs, transform: np.ndarray, spline: Spline | None, settings
         descent = Descent(weight, schedule, settings.optimiser, settings.robust)
         spline = deformable_level(model, model.refitted(spline), descent,
                                   log.reporter("deformable", number, len(levels), level.iterations))
-    return model.displacement(spline) if levels else None
+    return model.displacement(spline) if levels else spline
 
 
 def _require_comparison(similarity: float) -> None:

@@ -39,7 +39,7 @@ def make_pair(fixed: Volume, moving: Volume, factor: int, comparison: Comparison
         InputError: one of them has the same descriptor everywhere.
     """
     images = [pool(image, factor) for image in (fixed, moving)]
-    maker = comparison.maker(factor)
+    maker = comparison.maker
     tiled = sum(maker.bytes(image.geometry.shape) for image in images) > comparison.memory
     volumes = images if tiled else [replace(image, array=maker(image.array[0])) for image in images]
     of_unrelated = random_pair_ssd(*(moments(volume, maker if tiled else None) for volume in volumes))

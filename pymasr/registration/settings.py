@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pymasr.errors import InputError
-from pymasr.features import Term, parse
+from pymasr.features import parse
 from pymasr.registration.optimiser import OPTIMISERS
 from pymasr.runtime import DEVICES
 
@@ -53,14 +53,17 @@ class Settings:
     Raises InputError with one sentence for a value that makes no sense.
     """
 
-    features: str = "mind"
+    features: str = "dns"
     """What is compared: "mind" (MIND-SSC), "dns" (neighbourhood self-similarity of the intensity), with parameters, or
     a weighted sum of them, such as "mind(radius=1, dilation=2) + 0.5 * dns"; see :func:`pymasr.features.parse`."""
+    global_features: str = "mind"
+    """The same for the search for a start and the rigid, similarity or affine stage: a patch says more about places far
+    away, the finest relations more about the last tenth of a voxel."""
     smoothing: float | None = None
     """Standard deviation in voxels of the Gaussian that images are smoothed with at every level before descriptors are
     made; None takes it from the noise that is measured in them, 0 for clean images."""
-    storage: str = "float32"
-    """Type of the feature volumes: "float32", "float16" or "bfloat16"."""
+    storage: str = "float16"
+    """Type of the feature volumes: "float32", "float16" or "bfloat16"; the arithmetic is float32 with all of them."""
     feature_memory: float = 4.0
     """GiB that the feature volumes of a level may take. Larger ones are not kept but made again, slab by slab, at every
     iteration."""
@@ -106,7 +109,7 @@ class Settings:
     from the smoothed field, against a cost that is 1 for unrelated images."""
     levels: tuple[DeformableLevel, ...] = (DeformableLevel(4, 4, 60), DeformableLevel(2, 4, 40),
                                            DeformableLevel(1, 8, 30), DeformableLevel(1, 4, 30))
-    """Resolutions of the deformable stage, coarse to fine; empty: affine only."""
+    """Resolutions of the deformable stage, coarse to fine; empty: what the discrete search found is not refined."""
     optimiser: str = "lbfgs"
     """Of the deformable stage: "lbfgs", or "adam"."""
     learning_rate: float = 0.3
@@ -142,6 +145,7 @@ class Settings:
         for name, kind in (("affine_levels", AffineLevel), ("levels", DeformableLevel)):
             object.__setattr__(self, name, _levels(getattr(self, name), kind))
         parse(self.features)
+        parse(self.global_features)
         _require(self.preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}", self.preset)
         _require(self.transform in TRANSFORMS, "transform", f"one of {', '.join(TRANSFORMS)}", self.transform)
         _require(self.device in DEVICES, "device", f"one of {', '.join(DEVICES)}", self.device)
@@ -199,11 +203,6 @@ class Settings:
     def global_transform(self) -> str:
         """The transform that is sought before any deformation."""
         return "affine" if self.transform == "deformable" else self.transform
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        """The descriptors that `features` names."""
-        return parse(self.features)
 
 
 #: What the presets change of the defaults of :class:`Settings`.

@@ -55,7 +55,8 @@ def test_an_image_without_contrast_is_refused(image, window, message):
 @pytest.mark.parametrize("extractor, expected", [
     (Mind(), lambda x: reference.mind_ssc(x, 1, 1)),
     (Mind(2, 2), lambda x: reference.mind_ssc(x, 2, 2)),
-    (IntensityDNS(), lambda x: reference.dns(x, (1, 2), eps=1e-4)),
+    (IntensityDNS(), lambda x: reference.dns(x, (1,), eps=1e-4)),
+    (IntensityDNS((1, 2)), lambda x: reference.dns(x, (1, 2), eps=1e-4)),
     (IntensityDNS((3,), 1e-2), lambda x: reference.dns(x, (3,), eps=1e-2)),
 ])
 def test_descriptors(extractor, expected):

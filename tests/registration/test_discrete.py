@@ -170,6 +170,6 @@ def test_settings_refuse_what_makes_no_sense(change):
 
 
 def test_an_affine_registration_has_no_discrete_stage():
-    settings = dataclasses.replace(ON, affine=True, affine_levels=(AffineLevel(2, 3),), levels=())
+    settings = dataclasses.replace(ON, affine=True, affine_levels=(AffineLevel(2, 3),), transform="affine")
     solution = register_images(*phantom.pair(CUBE, CUBE, phantom.bend), settings)
-    assert [s["name"] for s in solution.stages] == ["preparation", "start", "affine", "deformable"]
+    assert [s["name"] for s in solution.stages] == ["preparation", "start", "affine", "comparison"]

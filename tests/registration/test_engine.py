@@ -11,7 +11,8 @@ from pymasr.errors import InputError
 from pymasr.geometry import Geometry
 from pymasr.registration import AffineLevel, DeformableLevel, Settings, grids, register_images
 
-QUICK = Settings.from_preset(affine_levels=(AffineLevel(4, 30), AffineLevel(2, 30), AffineLevel(1, 20)),
+QUICK = Settings.from_preset(features="mind", discrete=False,
+                             affine_levels=(AffineLevel(4, 30), AffineLevel(2, 30), AffineLevel(1, 20)),
                              levels=(DeformableLevel(2, 4, 30), DeformableLevel(1, 4, 20)), min_size=6)
 AFFINE_ONLY = dataclasses.replace(QUICK, transform="affine")
 OBLIQUE = phantom.rotation(20, 0) @ phantom.rotation(-15, 2)
@@ -123,6 +124,44 @@ def test_what_lies_outside_the_moving_mask_is_not_matched():
     assert error[1] < 0.85 * error[0]
 
 
+def test_what_has_no_weight_has_no_influence():
+    fixed, moving = phantom.pair(CUBE, CUBE, phantom.bend)
+    settings = dataclasses.replace(QUICK, features="dns", fixed_window=(0.0, 100.0),
+                                   levels=(DeformableLevel(1, 4, 20),), affine=False, smoothing=0)
+    weights = torch.ones(CUBE.shape)
+    weights[:, :, 22:] = 0
+    spoilt = fixed.array.clone()
+    spoilt[:, :, 26:] = spoilt[:, :, 26:].flip(0)
+    results = [register_images(phantom.Image(array, CUBE), moving, settings, fixed_weights=phantom.Image(w, CUBE))
+               for array, w in ((fixed.array, weights), (spoilt, weights), (fixed.array, 4 * weights))]
+    assert torch.equal(results[0].displacement, results[1].displacement)
+    assert torch.equal(results[0].displacement, results[2].displacement), "only ratios count"
+
+
+def test_structures_of_one_image_alone_pull_less_with_the_robust_option():
+    fixed, moving = phantom.pair(CUBE, CUBE, phantom.bend)
+    spoilt = moving.array.clone()
+    spoilt[10:26, 12:30, 14:30] = 45.0  # a resection, filled
+    images = fixed, phantom.Image(spoilt, CUBE)
+    settings = dataclasses.replace(QUICK, levels=(DeformableLevel(2, 4, 40), DeformableLevel(1, 4, 40)))
+    near = np.zeros(CUBE.shape, bool)
+    near[4:32, 6:36, 8:36] = True
+    error = []
+    for robust in (False, True):
+        solution = register_images(*images, dataclasses.replace(settings, robust=robust))
+        distance = np.linalg.norm(phantom.mapped(solution, CUBE, CUBE) - phantom.bend(phantom.positions(CUBE)), axis=-1)
+        error.append(distance[near].mean())
+    assert error[1] < 0.9 * error[0], error
+
+
+def test_an_image_registered_to_itself_stays_where_it_is():
+    image = phantom.pair(CUBE, CUBE, phantom.bend)[0]
+    for settings in (QUICK, dataclasses.replace(QUICK, features="dns", discrete=True)):
+        solution = register_images(image, image, settings)
+        moved = np.linalg.norm(phantom.mapped(solution, CUBE, CUBE) - phantom.positions(CUBE), axis=-1)
+        assert moved.max() < 1e-3
+
+
 def test_the_result_is_the_same_to_the_bit_for_any_number_of_threads(with_threads):
     images = phantom.pair(*GRIDS["oblique"], phantom.bend)
     first, *others = [*with_threads(lambda: register_images(*images, QUICK)), register_images(*images, QUICK)]
@@ -138,9 +177,9 @@ def test_history_stages_and_progress():
     solution = register_images(*phantom.pair(CUBE, CUBE, phantom.bend), QUICK, progress=seen.append)
     assert [(p.stage, p.level, p.iteration, p.loss) for p in seen] == [
         (h["stage"], h["level"], h["iteration"], h["loss"]) for h in solution.history]
-    assert {(p.stage, p.levels) for p in seen} == {("affine", 3), ("discrete", 1), ("deformable", 2)}
+    assert {(p.stage, p.levels) for p in seen} == {("affine", 3), ("deformable", 2)}
     assert all(h["loss"] == h["similarity"] + h["regularisation"] for h in solution.history)
-    assert [s["name"] for s in solution.stages] == ["preparation", "start", "affine", "discrete", "deformable"]
+    assert [s["name"] for s in solution.stages] == ["preparation", "start", "affine", "deformable"]
     assert all(s["seconds"] > 0 and s["peak_memory_mib"] > 0 for s in solution.stages)
 
 
@@ -215,6 +254,9 @@ def _image(array, geometry=CUBE):
     (lambda f, m: {"fixed_mask": _image(torch.zeros(CUBE.shape))}, "the fixed mask is empty"),
     (lambda f, m: {"moving_mask": _image(torch.ones(CUBE.shape), phantom.grid(CUBE.shape, shift=(300, 0, 0)))},
      "the moving mask is empty where its image lies"),
+    (lambda f, m: {"fixed_weights": _image(torch.full(CUBE.shape, -1.0))},
+     "fixed weights must be finite numbers of at least 0, got -1 to -1"),
+    (lambda f, m: {"fixed_weights": _image(torch.zeros(CUBE.shape))}, "the fixed weights are 0 wherever"),
     (lambda f, m: {"initial": np.eye(3)}, "initial must be a finite 4 x 4 matrix"),
     (lambda f, m: {"initial": "identity"}, "initial must be a 4 x 4 matrix or one of auto"),
     (lambda f, m: {"initial": np.diag([1.0, 1, 0, 1])}, "initial must be invertible"),

@@ -22,8 +22,8 @@ from pymasr.registration.velocity import Velocities
 
 CUBE = phantom.grid((21, 22, 24))
 TURNED = phantom.about_centre(phantom.rotation(5, 2) @ np.diag([1.05, 0.95, 1.0]), (1.0, 2.0, -1.0))
-QUICK = Settings.from_preset(levels=(DeformableLevel(2, 4, 20), DeformableLevel(1, 4, 15)), affine=False, min_size=6,
-                             diffeomorphic=False)
+QUICK = Settings.from_preset(features="mind", diffeomorphic=False, discrete=False, affine=False, min_size=6,
+                             levels=(DeformableLevel(2, 4, 20), DeformableLevel(1, 4, 15)))
 
 
 def pair(mask=None):
