@@ -1,10 +1,11 @@
 """The tools that people use today on the development pairs, ours beside them: ``python -m benchmarks.peers``.
 
-convexAdam, elastix and ANTs (SyN) with the settings in :mod:`benchmarks.methods`, and pymasr's presets, each on every
-pair of :mod:`benchmarks.pairs`, every registration in a process of its own. Seconds are those of the registration,
-without imports, files and the conversion of its result; memory is the peak of the whole process until then. A tool
-that crashes, is not installed or ends worse than it started makes a row with the reason. ``--interleaved`` measures
-time alone, several tools in one process by turns. Needs the pairs in ../shared/data, nibabel and the tools:
+convexAdam, elastix and ANTs (SyN) with the settings in :mod:`benchmarks.methods`, and pymasr with either descriptor,
+each on every pair of :mod:`benchmarks.pairs`, every registration in a process of its own. Seconds are those of the
+registration, without imports, files and the conversion of its result; memory is the peak of the whole process until
+then. A tool that crashes, is not installed or ends worse than it started makes a row with the reason.
+``--interleaved`` measures time alone, several tools in one process by turns. Needs the pairs in ../shared/data,
+nibabel and the tools:
 
     pip install -c constraints.txt -e ".[bench,peers]"
     pip install -c constraints.txt --no-deps antspyx

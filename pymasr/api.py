@@ -30,8 +30,9 @@ def register(fixed: Any, moving: Any, *, features: str = "dns", preset: str = "d
     Args:
         fixed, moving: paths (image files or DICOM directories), SimpleITK or itk images, :class:`pymasr.io.Image`, or
             arrays (D, H, W). Grids may differ in size, spacing, origin and direction.
-        features: the descriptors whose difference is minimised, such as "mind", "dns", "mind(radius=1, dilation=2)" or
-            "mind + 0.5 * dns"; see :func:`pymasr.features.parse`.
+        features: the descriptors whose difference the deformation minimises, such as "mind", "dns",
+            "mind(radius=1, dilation=2)" or "mind + 0.5 * dns"; see :func:`pymasr.features.parse`. The search for a
+            start and the rigid, similarity or affine stage compare those of the setting `global_features`.
         preset: "fast", "default" or "accurate".
         device: "auto", "cpu" or "cuda".
         fixed_mask, moving_mask: where to compare: anything but zero counts. Taken as images are; an array is on the

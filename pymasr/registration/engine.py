@@ -108,8 +108,9 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
     """The transform that brings `moving` onto `fixed`: fixed points to moving points.
 
     The images may differ in modality, size, spacing, origin, direction. Descriptors are compared on isotropic working
-    grids (:mod:`pymasr.registration.grids`); first an affine transform, then a B-spline deformation is sought, each
-    from coarse to fine. The same input and settings give the same bits, whatever the number of threads.
+    grids (:mod:`pymasr.registration.grids`). A start is chosen; then an affine (or rigid, or similarity) transform, and
+    after it, from a dense search on a coarse grid, a deformation are sought, both from coarse to fine. The same input
+    and settings give the same bits, whatever the number of threads.
 
     Args:
         fixed, moving: images (an `array` (D, H, W) and its `geometry`), see :class:`pymasr.io.Image`.

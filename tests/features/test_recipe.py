@@ -23,6 +23,7 @@ def test_sums_of_descriptors(text, terms):
     ("mind - dns", "must be descriptors added up"),
     ("mind(2)", "must be descriptors added up"),
     ("mind(radius=open('x'))", "must be descriptors added up"),
+    ("mind(radius={[]: 1})", "must be descriptors added up"),
     ("__import__('os')", "must be descriptors added up"),
     ("", "must be descriptors added up"),
     (3, "must be text"),
