@@ -8,7 +8,7 @@ import torch
 from pymasr import ops
 
 #: In names of tests that are about the CPU, or that call what :func:`_on_cuda` does not reach.
-CPU_ALONE = ("memory", "numpy", "opcheck", "bad_arguments", "streamed", "threads_are")
+CPU_ALONE = ("far_apart", "memory", "numpy", "opcheck", "bad_arguments", "streamed", "threads_are")
 
 
 def _copy(tensor: torch.Tensor, device) -> torch.Tensor:
