@@ -1,11 +1,11 @@
 """Speed of every CUDA kernel against plain PyTorch on the same GPU: ``python -m benchmarks.cuda_kernels``.
 
-"ms" is the time of one call on the device: a CUDA graph of calls on different copies of random inputs, more than the L2
-cache holds, is replayed between two events; the median of its replays is divided by the number of calls. "of copy" is the
-share of the bandwidth of a device-to-device copy, measured in the same run, that this is, counting only bytes that must
-move. "call" is the time of a call from Python, many in a row between two events; "eager" and "compiled" are the same of
-plain PyTorch, and of torch.compile of it, divided by "call". What cannot be measured says why; compiling stops when the
-time given is up.
+"ms" is the time of one call on the device: a CUDA graph of calls on different copies of random inputs, more than the
+L2 cache holds, is replayed between two events; the median of its replays is divided by the number of calls. "of copy"
+is the share of the bandwidth of a device-to-device copy, measured in the same run, that this is, counting only bytes
+that must move. "call" is the time of a call from Python, many in a row between two events; "eager" and "compiled" are
+the same of plain PyTorch, and of torch.compile of it, divided by "call". What cannot be measured says why; compiling
+stops when the time given is up.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ def table(rows: Sequence[dict]) -> str:
             continue
         ratio = [f"{row[key] / row['call_seconds']:.1f}x" if key in row else "" for key in
                  ("eager_seconds", "compiled_seconds")]
-        lines.append(f"{head}{1e3 * row['seconds']:9.3f}{100 * row['copy_share']:7.0f} %{1e3 * row['call_seconds']:9.3f}"
-                     f"{ratio[0]:>9}{ratio[1]:>10}")
+        lines.append(f"{head}{1e3 * row['seconds']:9.3f}{100 * row['copy_share']:7.0f} %"
+                     f"{1e3 * row['call_seconds']:9.3f}{ratio[0]:>9}{ratio[1]:>10}")
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
 """Everything about the CUDA kernels that needs a GPU: ``make gpu-check``, at most 8 minutes.
 
-Builds the extension with this Python, runs the tests of the ops on CUDA, small calls under compute-sanitizer (memcheck and
-racecheck) and the kernel benchmark, then prints one table and writes a dated JSON. Needs torch, numpy, pybind11, cmake,
-ninja, pytest and nvcc. Exits with status 1 when a stage failed; what could not be run is reported as "not run".
+Builds the extension with this Python, runs the tests of the ops on CUDA, small calls under compute-sanitizer (memcheck
+and racecheck) and the kernel benchmark, then prints one table and writes a dated JSON. Needs torch, numpy, pybind11,
+cmake, ninja, pytest and nvcc. Exits with status 1 when a stage failed; what could not be run is reported as "not run".
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def main() -> int:
                   CMAKE_ARGS=f"-DMASR_WERROR=ON {os.environ.get('CMAKE_ARGS', '')}")
     result = {"rows": []}
     if check.passed("build"):
-        check.command("tests on CUDA", [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-m",
-                                        "not large", "-k", "cuda or test_devices", "tests/ops"],
-                      max(30.0, check.left() - BENCHMARK))
+        tests = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-m", "not large",
+                 "-k", "cuda or test_devices", "tests/ops"]
+        check.command("tests on CUDA", tests, max(30.0, check.left() - BENCHMARK))
         sanitize(check)
         result = benchmark(check)
         from benchmarks import cuda_kernels

@@ -26,6 +26,7 @@ from benchmarks import measure
 from benchmarks.cases import CASES, TOLERANCE, Case, Work, disagreement, tensors_of
 from pymasr import _C
 
+
 def _nbytes(result) -> int:
     return sum(t.nbytes for t in tensors_of(result))
 

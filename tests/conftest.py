@@ -24,8 +24,8 @@ def instruction_set(request):
 
 @pytest.fixture
 def with_threads():
-    """``with_threads(f)``: results of f() with 1, 2 and 3 threads, asked to be the same: torch's algorithms, and ours on
-    CUDA, are deterministic meanwhile."""
+    """``with_threads(f)``: results of f() with 1, 2 and 3 threads, asked to be the same: torch's algorithms, and ours
+    on CUDA, are deterministic meanwhile."""
     before = torch.get_num_threads()
     torch.use_deterministic_algorithms(True)
 

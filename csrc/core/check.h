@@ -40,8 +40,8 @@ struct Argument {
   const View& view;
 };
 
-/// Whether the arrays of an op are in CUDA memory; throws unless all are on the device of the first. Arrays that were not
-/// given are passed over.
+/// Whether the arrays of an op are in CUDA memory; throws unless all are on the device of the first. Arrays that were
+/// not given are passed over.
 inline bool on_cuda(const char* op, std::initializer_list<Argument> arguments) {
   const auto place = [](const View& view) {
     return view.device == Device::cpu ? std::string("cpu") : "cuda:" + std::to_string(view.device_index);

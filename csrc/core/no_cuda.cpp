@@ -8,8 +8,8 @@ namespace masr::cuda {
 namespace {
 
 [[noreturn]] void refuse(const char* op) {
-  throw std::invalid_argument(std::string(op) + ": arrays must be in CPU memory, use .cpu(): there are no CUDA kernels, " +
-                              MASR_NO_CUDA_REASON);
+  throw std::invalid_argument(std::string(op) + ": arrays must be in CPU memory, use .cpu(); there are no CUDA " +
+                              "kernels here: " + MASR_NO_CUDA_REASON);
 }
 
 }  // namespace

@@ -34,8 +34,8 @@ double sum_row(std::int64_t width, std::int64_t margin, Step&& step) {
   return total + sum(chunk);
 }
 
-/// Calls row_energy(z, y, read, target) for every row and keeps the sum of what it returns by task; read(dz, dy) gives a
-/// neighbouring row, clamped to the volume, and target takes the gradient.
+/// Calls row_energy(z, y, read, target) for every row and keeps the sum of what it returns by task; read(dz, dy) gives
+/// a neighbouring row, clamped to the volume, and target takes the gradient.
 template <class RowEnergy>
 void for_rows(const View& field, int rows_read, double* sums, const View& gradient, RowEnergy&& row_energy) {
   const RegularisationTasks tasks(field);
@@ -73,7 +73,8 @@ void diffusion_energy(const View& field, const double (&weight)[3], double* sums
       V half{};
       V energy = add_slope<V>(get<V>(above + x), u, get<V>(below + x), wz, half);
       energy += add_slope<V>(get<V>(before + x), u, get<V>(after + x), wy, half);
-      energy += add_slope<V>(neighbour<V>(place, here, x - 1, width), u, neighbour<V>(place, here, x + 1, width), wx, half);
+      energy += add_slope<V>(neighbour<V>(place, here, x - 1, width), u, neighbour<V>(place, here, x + 1, width), wx,
+                             half);
       put<V>(target + x, half * 2.0f);
       return energy;
     });

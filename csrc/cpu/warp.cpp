@@ -19,8 +19,9 @@ __attribute__((always_inline)) inline void interpolate(const T* p, const Grid& g
                fx = piece.splat(cells.fraction[2][i]);
     const T* q = p + c;
     const T* r = q + z;
-    const decltype(piece.load(q)) corner[8] = {piece.load(q), piece.load(q + x), piece.load(q + y), piece.load(q + y + x),
-                                               piece.load(r), piece.load(r + x), piece.load(r + y), piece.load(r + y + x)};
+    const decltype(piece.load(q)) corner[8] = {piece.load(q),         piece.load(q + x), piece.load(q + y),
+                                               piece.load(q + y + x), piece.load(r),     piece.load(r + x),
+                                               piece.load(r + y),     piece.load(r + y + x)};
     piece.store(out + c, masr::interpolate(corner, fz, fy, fx));
   });
 }

@@ -1,9 +1,9 @@
 // B-spline upsampling and its adjoint.
 //
 // Upsampling: a block takes a tile of 32 x 8 columns and brings the control points that support a plane of it, blended
-// along z, into shared memory; each thread then blends 4 x 4 of them. 4 bytes a voxel and channel must move.
-// Adjoint: one axis after the other, x, y, z, every point a sum over the voxels it supports. What remains after x is only
-// a part of the field, so nearly all that moves is the gradient, read once.
+// along z, into shared memory; each thread then blends 4 x 4 of them. 4 bytes a voxel and channel must move. Adjoint:
+// one axis after the other, x, y, z, every point a sum over the voxels it supports. What remains after x is only a part
+// of the field, so nearly all that moves is the gradient, read once.
 #include "math/bspline.h"
 
 #include <stdexcept>
@@ -81,8 +81,8 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
-/// Sums along an axis: `tiles` are those of `out`, which has control points along the axis and is shaped as `in` along the
-/// others. Voxels along the axis lie `step` apart in `in`.
+/// Sums along an axis: `tiles` are those of `out`, which has control points along the axis and is shaped as `in` along
+/// the others. Voxels along the axis lie `step` apart in `in`.
 template <class Index>
 __global__ void __launch_bounds__(block_threads)
     collect(Volume<const float, Index> in, int number, Axis axis, Index step, Volume<float, Index> out, int channels,

@@ -1,11 +1,10 @@
 // DNS and its adjoint, a thread a voxel: the six neighbours of each layout come from the L1 cache, in which a tile's
 // planes stay while its threads go along z.
 //
-// Forward, 4 -> 24 channels of float32 are 112 bytes a voxel that must move. Where the channels of the result are adjacent
-// in memory, a warp collects two groups of relations of its 32 voxels in shared memory and writes them in the order of
-// memory.
-// Backward, the gradients to the distances (those of 12 relations a group) are kept for one layout at a time; every voxel
-// then collects from the voxels that have it as a neighbour, so that no sum depends on an order.
+// Forward, 4 -> 24 channels of float32 are 112 bytes a voxel that must move. Where the channels of the result are
+// adjacent in memory, a warp collects two groups of relations of its 32 voxels in shared memory and writes them in the
+// order of memory. Backward, the gradients to the distances (those of 12 relations a group) are kept for one layout at
+// a time; every voxel then collects from the voxels that have it as a neighbour, so that no sum depends on an order.
 #include "math/dns.h"
 
 #include "cuda/neighbours.h"
@@ -45,8 +44,8 @@ __device__ inline float relate(const float (&distance)[12], float mean, float ep
 /// `per_channel`: every channel has relations of its own. The first layout's relations begin at channel `first` of out.
 template <bool adjacent, class T, class Out, class Index>
 __global__ void __launch_bounds__(block_threads, few_blocks)
-    relations(Volume<const T, Index> features, Volume<Out, Index> out, int channels, bool per_channel, const __grid_constant__ Layouts layouts,
-              std::int64_t first, float eps, Tiles tiles) {
+    relations(Volume<const T, Index> features, Volume<Out, Index> out, int channels, bool per_channel,
+              const __grid_constant__ Layouts layouts, std::int64_t first, float eps, Tiles tiles) {
   const Tile tile = tiles[blockIdx.x];
   const int y = tile.y + int(threadIdx.y), lane = int(threadIdx.x), x = tile.x + lane;
   const int count = tiles.size[2] - tile.x < block_width ? tiles.size[2] - tile.x : block_width;

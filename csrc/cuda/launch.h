@@ -12,7 +12,8 @@ namespace masr::cuda {
 
 /// Threads of a block in all kernels here.
 constexpr int block_width = 32, block_height = 8, block_threads = block_width * block_height;
-/// Blocks that a multiprocessor shall hold at least of kernels that need many registers: 128 a thread are left for them.
+/// Blocks that a multiprocessor shall hold at least of kernels that need many registers: 128 a thread are left for
+/// them.
 constexpr int few_blocks = 2;
 constexpr std::int64_t longest_axis = 1 << 30;
 

@@ -1,14 +1,14 @@
 // MIND-SSC and its adjoint.
 //
-// Forward: a block takes a tile of 32 x 8 columns and goes along z. For each plane it computes the 12 squared differences
-// once, the tile's surroundings included, sums them along y and x through shared memory, and keeps the sums of the last
-// planes in registers, so that a box of (2 radius + 1)^3 costs three short sums. 52 bytes a voxel must move. The bounds of
-// V are known only at the end: V is kept, and what is out of bounds is put right afterwards by taking exp(-D / V) to the
-// power V / bound.
+// Forward: a block takes a tile of 32 x 8 columns and goes along z. For each plane it computes the 12 squared
+// differences once, the tile's surroundings included, sums them along y and x through shared memory, and keeps the sums
+// of the last planes in registers, so that a box of (2 radius + 1)^3 costs three short sums. 52 bytes a voxel must
+// move. The bounds of V are known only at the end: V is kept, and what is out of bounds is put right afterwards by
+// taking exp(-D / V) to the power V / bound.
 //
 // Backward, in sweeps over 12 volumes: the gradient to the patch sums, from distances that are computed again; its sums
-// along x, y and z, which make it that to the squared differences; and every voxel of the image collects from those that
-// read it. Nothing is summed in an order that could change.
+// along x, y and z, which make it that to the squared differences; and every voxel of the image collects from those
+// that read it. Nothing is summed in an order that could change.
 #include "math/mind.h"
 
 #include "cuda/neighbours.h"
@@ -320,7 +320,8 @@ View in_float32(const Call& call, const View& image, const Tiles& tiles) {
   const View copy = scratch_volumes(call, image, 1);
   with_type(image.dtype, [&](auto element) {
     using T = decltype(element);
-    call.launch(widen<T>, tiles.count, 0, volume<const T, std::int64_t>(image), volume<float, std::int64_t>(copy), tiles);
+    call.launch(widen<T>, tiles.count, 0, volume<const T, std::int64_t>(image), volume<float, std::int64_t>(copy),
+                tiles);
   });
   return copy;
 }
@@ -353,7 +354,8 @@ void mind_ssc(const View& stored, std::int64_t radius, std::int64_t dilation, co
       run(Describe<false, Out, Index>{target, v, scale_of(radius), partials, 0.0});
     }
   });
-  call.launch(mean_of_blocks, image.batch(), 0, partials, tiles.per_item, double(image.voxels()), means, mean.stride[0]);
+  call.launch(mean_of_blocks, image.batch(), 0, partials, tiles.per_item, double(image.voxels()), means,
+              mean.stride[0]);
   with_types([&](auto out_element, auto index) {
     using Out = decltype(out_element);
     using Index = decltype(index);

@@ -33,8 +33,8 @@ struct Neighbours {
   }
 };
 
-/// Adds to `total` what the features of channels c ... c + channels_at_once - 1 of a voxel get as neighbour number `role`
-/// of another one.
+/// Adds to `total` what the features of channels c ... c + channels_at_once - 1 of a voxel get as neighbour number
+/// `role` of another one.
 template <int role, class T, class Index>
 __device__ void collect(const Volume<const T, Index>& features, const Volume<const float, Index>& weights,
                         std::int64_t n, int c, int channels, bool per_channel, int dilation, const int (&voxel)[3],
@@ -63,8 +63,9 @@ __device__ void collect(const Volume<const T, Index>& features, const Volume<con
 /// The gradient to the features, `before` (no data: 0) being that of the layouts done so far.
 template <class T, class Out, class Index>
 __global__ void __launch_bounds__(block_threads)
-    feature_gradients(Volume<const T, Index> features, Volume<const float, Index> weights, int channels, bool per_channel,
-                      int dilation, Volume<const float, Index> before, Tiles tiles, Volume<Out, Index> out) {
+    feature_gradients(Volume<const T, Index> features, Volume<const float, Index> weights, int channels,
+                      bool per_channel, int dilation, Volume<const float, Index> before, Tiles tiles,
+                      Volume<Out, Index> out) {
   const Tile tile = tiles[blockIdx.x];
   const int y = tile.y + int(threadIdx.y), x = tile.x + int(threadIdx.x);
   if (y >= tiles.size[1] || x >= tiles.size[2]) return;

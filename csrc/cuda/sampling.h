@@ -1,8 +1,8 @@
 // Where voxels fall in the image they sample, and reading its cells: what warp.cu and warp_ssd.cu share.
 //
 // Two kinds of kernel. A thread takes a voxel, whatever the strides; or, where the channels of a voxel are adjacent in
-// memory, a warp takes 32 voxels of a row: each lane locates one of them, and then groups of lanes go through the voxels,
-// a few adjacent channels a lane, so that loads and stores of neighbouring lanes are next to each other.
+// memory, a warp takes 32 voxels of a row: each lane locates one of them, and then groups of lanes go through the
+// voxels, a few adjacent channels a lane, so that loads and stores of neighbouring lanes are next to each other.
 #pragma once
 
 #include "cuda/element.h"
@@ -51,6 +51,13 @@ struct Located {
   Index offset = 0;
   unsigned corners = 0;
   float fraction[3] = {}, slope[3] = {};
+
+  MASR_INLINE float value(const float (&corner)[8]) const {
+    return interpolate(corner, fraction[0], fraction[1], fraction[2]);
+  }
+  MASR_INLINE ValueAndSlopes<float> value_and_slopes(const float (&corner)[8]) const {
+    return interpolate_with_slopes(corner, fraction[0], fraction[1], fraction[2]);
+  }
 };
 
 /// How an image is sampled.
@@ -102,7 +109,8 @@ struct Sampling {
 
 /// Corners of `channels` adjacent channels of a cell; `p` is the lower corner.
 template <int channels, class T, class Index>
-__device__ void read_corners(const T* p, const Sampling<Index>& sampling, unsigned corners, float (&value)[channels][8]) {
+__device__ void read_corners(const T* p, const Sampling<Index>& sampling, unsigned corners,
+                             float (&value)[channels][8]) {
   for (int i = 0; i < 8; ++i) {
     float adjacent[channels] = {};
     if (corners >> i & 1u) load(p + sampling.corner_offset(i), adjacent);
@@ -136,8 +144,8 @@ __device__ Located<Index> located_by(const Located<Index>& mine, int lane) {
   return found;
 }
 
-/// Sums `part` over the lanes of each group and gives it to the lane that located the group's voxel. `first` is the voxel
-/// of the first group.
+/// Sums `part` over the lanes of each group and gives it to the lane that located the group's voxel. `first` is the
+/// voxel of the first group.
 __device__ inline void give_to_owner(float part, Groups groups, int first, float& owned) {
   for (int step = groups.size() / 2; step > 0; step /= 2) part += __shfl_xor_sync(all_lanes, part, step);
   const int group = int(threadIdx.x) - first;

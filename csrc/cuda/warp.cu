@@ -1,9 +1,10 @@
-// Warp: a gather of eight corners, forward and backward to the displacement, and a scatter to them, backward to the image.
+// Warp: a gather of eight corners, forward and backward to the displacement, and a scatter to them, backward to the
+// image.
 //
-// With 12 channels of float32 108 bytes a voxel must move forward. Neighbouring voxels share corners, which stay in the L1
-// cache. Sums of the scatter are atomic additions of float32; in the deterministic mode they are atomic additions of
-// integers instead, multiples of a unit so small that rounding to it loses nothing float32 would keep, whose sum does not
-// depend on the order.
+// With 12 channels of float32 108 bytes a voxel must move forward. Neighbouring voxels share corners, which stay in the
+// L1 cache. Sums of the scatter are atomic additions of float32; in the deterministic mode they are atomic additions of
+// integers instead, multiples of a unit so small that rounding to it loses nothing float32 would keep, whose sum does
+// not depend on the order.
 #include "cuda/ops.h"
 #include "cuda/sampling.h"
 
@@ -26,9 +27,7 @@ __global__ void __launch_bounds__(block_threads)
     for (int c = 0; c < channels; ++c) {
       float corner[1][8];
       read_corners(image.at(tile.item, c, 0, 0, 0) + cell.offset, sampling, cell.corners, corner);
-      const float value =
-          sampling.nearest ? corner[0][0] : interpolate(corner[0], cell.fraction[0], cell.fraction[1], cell.fraction[2]);
-      assign(*out.at(tile.item, c, z, y, x), value);
+      assign(*out.at(tile.item, c, z, y, x), sampling.nearest ? corner[0][0] : cell.value(corner[0]));
     }
   }
 }
@@ -58,11 +57,7 @@ __global__ void __launch_bounds__(block_threads)
       for (int c = groups.part(lane) * width; c < channels; c += groups.size() * width) {
         float corner[width][8], value[width];
         read_corners(source + cell.offset + c, sampling, cell.corners, corner);
-        for (int i = 0; i < width; ++i) {
-          value[i] = sampling.nearest
-                         ? corner[i][0]
-                         : interpolate(corner[i], cell.fraction[0], cell.fraction[1], cell.fraction[2]);
-        }
+        for (int i = 0; i < width; ++i) value[i] = sampling.nearest ? corner[i][0] : cell.value(corner[i]);
         store(target + c, value);
       }
     }
@@ -83,7 +78,7 @@ __global__ void __launch_bounds__(block_threads)
     for (int c = 0; c < channels; ++c) {
       float corner[1][8];
       read_corners(image.at(tile.item, c, 0, 0, 0) + cell.offset, sampling, cell.corners, corner);
-      const auto slopes = interpolate_with_slopes(corner[0], cell.fraction[0], cell.fraction[1], cell.fraction[2]);
+      const auto slopes = cell.value_and_slopes(corner[0]);
       const float g = to_float(*gradient.at(tile.item, c, z, y, x));
       total[0] += g * slopes.z;
       total[1] += g * slopes.y;
@@ -122,7 +117,7 @@ __global__ void __launch_bounds__(block_threads, few_blocks)
           load(g + c, given);
           read_corners(source + cell.offset + c, sampling, cell.corners, corner);
           for (int i = 0; i < width; ++i) {
-            const auto slopes = interpolate_with_slopes(corner[i], cell.fraction[0], cell.fraction[1], cell.fraction[2]);
+            const auto slopes = cell.value_and_slopes(corner[i]);
             total[0] += given[i] * slopes.z;
             total[1] += given[i] * slopes.y;
             total[2] += given[i] * slopes.x;
@@ -316,8 +311,8 @@ void to_field(const Call& call, const Warp& warp, const View& gradient, const Vi
       return channels > 1 && adjacent_channels(warp.image, width) && adjacent_channels(gradient, width);
     };
     if (both(adjacent)) {
-      call.launch(field_gradient_channels<adjacent, T, Index>, tiles.count, 0, image, sampling, positions, given, target,
-                  channels, Groups::of(channels / adjacent, 8), tiles);
+      call.launch(field_gradient_channels<adjacent, T, Index>, tiles.count, 0, image, sampling, positions, given,
+                  target, channels, Groups::of(channels / adjacent, 8), tiles);
     } else if (both(1)) {
       call.launch(field_gradient_channels<1, T, Index>, tiles.count, 0, image, sampling, positions, given, target,
                   channels, Groups::of(channels, 8), tiles);
@@ -395,8 +390,8 @@ void warp(const Warp& warp, const View& out, const Execution& execution) {
   });
 }
 
-void warp_backward(const Warp& warp, const View& gradient, const View& image_gradient, const View& displacement_gradient,
-                   const Execution& execution) {
+void warp_backward(const Warp& warp, const View& gradient, const View& image_gradient,
+                   const View& displacement_gradient, const Execution& execution) {
   const Call call("warp_backward", warp.image, execution);
   with_type(warp.image.dtype, [&](auto element) {
     using T = decltype(element);

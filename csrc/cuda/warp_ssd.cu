@@ -51,7 +51,7 @@ struct Sums {
 
   template <class Index>
   __device__ void add(const float (&corner)[8], float fixed, const Located<Index>& cell) {
-    const auto moving = interpolate_with_slopes(corner, cell.fraction[0], cell.fraction[1], cell.fraction[2]);
+    const auto moving = cell.value_and_slopes(corner);
     const float residual = moving.value - fixed;
     squared += residual * residual;
     slope[0] += residual * moving.z;
@@ -62,7 +62,8 @@ struct Sums {
 
 enum class Gradient { none, field, matrix };
 
-/// A thread's sums over its voxels: of the weights, of the weighted squares, and of the gradient to the 12 entries of M.
+/// A thread's sums over its voxels: of the weights, of the weighted squares, and of the gradient to the 12 entries of
+/// M.
 template <Gradient kind>
 struct Totals {
   static constexpr int count = kind == Gradient::matrix ? 14 : 2;
@@ -248,8 +249,8 @@ void run(const Call& call, const WarpSsd& in, const View& gradient, const Result
     return channels > 1 && adjacent_channels(fixed, width) && adjacent_channels(in.moving, width);
   };
   if (both(adjacent)) {
-    call.launch(compare_channels<kind, adjacent, T, Index>, tiles.count, 0, voxels, volume<const T, Index>(fixed), moving,
-                target, scales, channels, Groups::of(channels / adjacent, 8), tiles, partials);
+    call.launch(compare_channels<kind, adjacent, T, Index>, tiles.count, 0, voxels, volume<const T, Index>(fixed),
+                moving, target, scales, channels, Groups::of(channels / adjacent, 8), tiles, partials);
   } else if (both(1)) {
     call.launch(compare_channels<kind, 1, T, Index>, tiles.count, 0, voxels, volume<const T, Index>(fixed), moving,
                 target, scales, channels, Groups::of(channels, 8), tiles, partials);

@@ -12,8 +12,8 @@
 namespace masr {
 namespace {  // internal linkage: the CPU compiles this for several instruction sets
 
-/// First differences along an axis, to the neighbours `before` and `after`. Adds half the gradient, returns the energy of
-/// the latter.
+/// First differences along an axis, to the neighbours `before` and `after`. Adds half the gradient, returns the energy
+/// of the latter.
 template <class V>
 MASR_INLINE V add_slope(V before, V here, V after, float weight, V& gradient) {
   const V d0 = here - before, d1 = after - here;

@@ -40,7 +40,8 @@ MASR_HOST_DEVICE inline auto within(Float position, std::int32_t n) {
   return (position >= 0.0f) & (position <= float(n - 1));
 }
 
-/// A position between the voxels `lower` and `lower + 1` of an axis: value = (1 - fraction) f[lower] + fraction f[lower + 1].
+/// A position between the voxels `lower` and `lower + 1` of an axis: value = (1 - fraction) f[lower] + fraction f[lower
+/// + 1].
 template <class Float>
 struct CellOf {
   typename Numbers<Float>::Int lower;
@@ -49,8 +50,8 @@ struct CellOf {
 };
 using Cell = CellOf<float>;
 
-/// padding = "border": the position is clamped to [0, n - 1]; NaN gives voxel 0 with slope 0. 0 <= lower <= max(n - 2, 0);
-/// with n == 1 the fraction is 0 and voxel lower + 1 does not exist: read voxel 0 instead.
+/// padding = "border": the position is clamped to [0, n - 1]; NaN gives voxel 0 with slope 0. 0 <= lower <= max(n - 2,
+/// 0); with n == 1 the fraction is 0 and voxel lower + 1 does not exist: read voxel 0 instead.
 template <class Float>
 MASR_HOST_DEVICE inline CellOf<Float> border_cell(Float position, std::int32_t n) {
   using Int = typename Numbers<Float>::Int;
@@ -105,7 +106,8 @@ MASR_INLINE ValueAndSlopes<V> interpolate_with_slopes(const V (&corner)[8], V fz
   return {f0 + dz * fz, dz, lerp(y0, y1, fz), lerp(lerp(x00, x01, fy), lerp(x10, x11, fy), fz)};
 }
 
-/// mode = "nearest": the voxel whose centre is nearest, halves upwards; outside it is clamped ("border") or -1 ("zeros").
+/// mode = "nearest": the voxel whose centre is nearest, halves upwards; outside it is clamped ("border") or -1
+/// ("zeros").
 template <class Float>
 MASR_HOST_DEVICE inline typename Numbers<Float>::Int nearest_voxel(Float position, std::int32_t n, bool zeros) {
   using Int = typename Numbers<Float>::Int;

@@ -1,11 +1,11 @@
-// CUDA's execution model on the CPU, as far as csrc/cuda uses it: the very .cu files, compiled as C++ with this header in
-// place of the toolkit's, run there one thread of a block after the other.
+// CUDA's execution model on the CPU, as far as csrc/cuda uses it: the very .cu files, compiled as C++ with this header
+// in place of the toolkit's, run there one thread of a block after the other.
 //
-// Each thread of a block is a fiber of its own. It runs until it meets __syncthreads or a shuffle and then waits for the
-// others of its block or warp; one that leaves while others wait is an error, as on a GPU it would hang or worse. Every
-// other launch runs its blocks and threads in reverse, so that what depends on their order shows; dynamic shared memory
-// starts out as NaN, and has redzones under AddressSanitizer. What this cannot show: memory ordering, timing, and
-// anything about registers or the compiler of CUDA.
+// Each thread of a block is a fiber of its own. It runs until it meets __syncthreads or a shuffle and then waits for
+// the others of its block or warp; one that leaves while others wait is an error, as on a GPU it would hang or worse.
+// Every other launch runs its blocks and threads in reverse, so that what depends on their order shows; dynamic shared
+// memory starts out as NaN, and has redzones under AddressSanitizer. What this cannot show: memory ordering, timing,
+// and anything about registers or the compiler of CUDA.
 #pragma once
 
 #include <cmath>

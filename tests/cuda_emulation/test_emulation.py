@@ -1,5 +1,5 @@
-"""Promise: the CUDA kernels, run on the CPU by an emulation of CUDA's execution model (cuda_runtime.h), pass the tests of
-the ops under AddressSanitizer and UndefinedBehaviorSanitizer, whatever the order of their threads and blocks."""
+"""Promise: the CUDA kernels, run on the CPU by an emulation of CUDA's execution model (cuda_runtime.h), pass the tests
+of the ops under AddressSanitizer and UndefinedBehaviorSanitizer, whatever the order of their threads and blocks."""
 
 import os
 import pathlib
