@@ -62,7 +62,7 @@ __device__ void collect(const Volume<const T, Index>& features, const Volume<con
 
 /// The gradient to the features, `before` (no data: 0) being that of the layouts done so far.
 template <class T, class Out, class Index>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, 1)
     feature_gradients(Volume<const T, Index> features, Volume<const float, Index> weights, int channels,
                       bool per_channel, int dilation, Volume<const float, Index> before, Tiles tiles,
                       Volume<Out, Index> out) {

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(block_threads)
 
 /// Adjacent channels: `width` of them a lane.
 template <int width, class T, class Index>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, few_blocks)
     warp_channels(Volume<const T, Index> image, Sampling<Index> sampling, Positions<Index> positions,
                   Volume<T, Index> out, int channels, Groups groups, Tiles tiles) {
   const Tile tile = tiles[blockIdx.x];
