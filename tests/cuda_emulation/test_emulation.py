@@ -9,6 +9,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+EMULATION = ROOT / "build" / "extension" / "emulation"
 OPS = ("bspline", "compose", "dns", "far", "jacobian", "mind", "regularisation", "ssd", "warp")
 #: Tests about something else, and of volumes too large for one thread after the other.
 LEFT_OUT = ("cuda-", "memory", "temporaries", "hidden_copy", "streamed", "opcheck", "compile", "numpy", "bad_arguments")
@@ -18,13 +19,22 @@ def _library(name):
     return subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
 
 
+pytestmark = pytest.mark.skipif(not list(EMULATION.glob("_C.*.so")), reason="not built: make emulation")
+
+
+@pytest.mark.parametrize(("fault", "sign"), [
+    ("sound", ""), ("order", ""), ("barrier", ""), ("bounds", "heap-buffer-overflow"),
+    ("exit", "threads wait for others that have left")])
+def test_the_emulation_shows_faults(fault, sign):
+    done = subprocess.run([EMULATION / "cuda_emulation_faults", fault], capture_output=True, text=True)
+    assert (done.returncode == 0) == (fault == "sound"), done.stderr[-2000:]
+    assert sign in done.stderr
+
+
 def test_kernels():
-    modules = list((ROOT / "build" / "extension" / "emulation").glob("_C.*.so"))
-    if not modules:
-        pytest.skip("the emulation is not built: make emulation")
     here = str(pathlib.Path(__file__).parent)
     environment = {
-        **os.environ, "CUDA_EMULATION": str(modules[0]), "PYTHONMALLOC": "malloc",
+        **os.environ, "CUDA_EMULATION": str(*EMULATION.glob("_C.*.so")), "PYTHONMALLOC": "malloc",
         "PYTHONPATH": os.pathsep.join(filter(None, [here, str(ROOT), os.environ.get("PYTHONPATH")])),
         "LD_PRELOAD": f"{_library('libasan.so')}:{_library('libstdc++.so')}",
         "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
