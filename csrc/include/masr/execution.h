@@ -11,9 +11,9 @@ struct Execution {
   /// default stream. Nothing waits for it, and no other stream is touched.
   void* stream = nullptr;
 
-  /// Gives an op that says it needs memory so many bytes on that device, aligned to 16. They must stay until what was
-  /// launched on the stream is done; memory that is reused in the order of the stream may be given back when the op
-  /// returns.
+  /// Gives an op so many bytes of scratch memory on that device, aligned to 16; docs/cuda.md says how much each op asks
+  /// for. They must stay until what was launched on the stream is done; memory that is reused in the order of the stream
+  /// may be given back when the op returns.
   std::function<void*(std::size_t bytes)> allocate;
 
   /// Sums that many threads add to are taken in a fixed way: the same input gives the same bits. Slower, and takes more
