@@ -50,8 +50,7 @@ void with_index(std::initializer_list<const View*> views, F&& f) {
 
 /// First voxel of a tile of `item`: a batch item, or a channel of one.
 struct Tile {
-  std::int64_t item;
-  int z, y, x;
+  int item, z, y, x;
 };
 
 /// Cuts volumes into tiles of block_width x block_height columns of `planes` voxels, one for each block.
@@ -65,12 +64,13 @@ struct Tiles {
         across(blocks(size[2], block_width)), down(blocks(size[1], block_height)),
         per_item(std::int64_t(across) * down * blocks(size[0], planes)), count(items * per_item) {}
 
-  MASR_INLINE Tile operator[](std::int64_t tile) const {
-    const std::int64_t item = tile / per_item;
-    const std::int64_t rest = tile - item * per_item;
-    const std::int64_t plane = rest / (across * std::int64_t(down));
-    const int in_plane = int(rest - plane * across * std::int64_t(down));
-    return {item, int(plane) * planes, in_plane / across * block_height, in_plane % across * block_width};
+  /// Of a block of a launch, whose number fits in 31 bits: divisions of 64 bits would take as long as a voxel.
+  MASR_INLINE Tile operator[](unsigned tile) const {
+    const unsigned each = unsigned(per_item), in_plane = unsigned(across) * unsigned(down);
+    const unsigned item = tile / each, rest = tile - item * each;
+    const unsigned slab = rest / in_plane, place = rest - slab * in_plane;
+    const unsigned row = place / unsigned(across), column = place - row * unsigned(across);
+    return {int(item), int(slab) * planes, int(row) * block_height, int(column) * block_width};
   }
   /// One beyond the last plane of a tile.
   MASR_INLINE int end(const Tile& tile) const {
