@@ -339,6 +339,7 @@ def test_info(capsys):
     assert facts["versions"]["pymasr"] == __version__
     assert facts["instruction_set"] == {"used": _C.instruction_set(), "best": _C.best_instruction_set()}
     assert facts["cuda"]["usable"] or facts["cuda"]["reason"]
+    assert facts["cuda"]["kernels"] or not facts["cuda"]["usable"]
 
 
 def test_help_does_not_wait_for_torch():
