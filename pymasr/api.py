@@ -15,7 +15,7 @@ from pymasr import registration, runtime
 from pymasr._stages import stage
 from pymasr.errors import InputError
 from pymasr.geometry import Geometry
-from pymasr.io import Image, as_image, as_mask
+from pymasr.io import Image, as_image, as_mask, as_weights
 from pymasr.registration.initial import NAMES
 from pymasr.registration.result import Registration
 
@@ -67,8 +67,7 @@ def register(fixed: Any, moving: Any, *, features: str = "dns", preset: str = "d
                  for name, mask in (("fixed", fixed_mask), ("moving", moving_mask))}
         weights = None
         if fixed_weights is not None:
-            own = images["fixed"].geometry if isinstance(fixed_weights, (np.ndarray, torch.Tensor)) else None
-            weights = as_image(fixed_weights, own, name="fixed weights")
+            weights = as_weights(fixed_weights, images["fixed"], name="fixed weights")
     solution = registration.register_images(
         images["fixed"], images["moving"], chosen, fixed_mask=masks["fixed"], moving_mask=masks["moving"],
         fixed_weights=weights, initial=start, progress=progress)

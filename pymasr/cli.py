@@ -157,14 +157,17 @@ def _register(chosen: argparse.Namespace) -> None:
     import torch
 
     from pymasr.api import register
+    from pymasr.registration import Settings
 
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     settings: dict[str, Any] = {} if chosen.seed is None else {"seed": chosen.seed}
     settings.update({name: getattr(chosen, name) for name in ("diffeomorphic", "symmetric", "robust")})
+    options = {action.dest for action in chosen.parser._actions if action.option_strings}
     for name, value in chosen.set:
-        if hasattr(chosen, name):
+        if name in options:
             raise InputError(f"--set {name}: use --{name.replace('_', '-')} for that")
+        Settings.from_preset(chosen.preset, **{name: value})  # refuses what register takes but is no setting
         settings[name] = value
     with _progress_bar(not chosen.quiet and sys.stderr.isatty()) as progress:
         result = register(chosen.fixed, chosen.moving, features=chosen.features, preset=chosen.preset,

@@ -80,7 +80,7 @@ def as_mask(source: Any, image: Image, *, name: str = "mask") -> Image:
     """
     from pymasr.resampling import resample
 
-    mask = _load(source, image.geometry if isinstance(source, (np.ndarray, torch.Tensor)) else None, name)
+    mask = as_weights(source, image, name=name)
     label = _label(name, mask.path)
     if mask.array.isnan().any():
         raise InputError(f"{label}: {int(mask.array.isnan().sum())} of {mask.array.numel()} voxels are NaN; "
@@ -95,6 +95,12 @@ def as_mask(source: Any, image: Image, *, name: str = "mask") -> Image:
                              f"the mask has {describe(mask.geometry)}")
         mask = Image(array, image.geometry, mask.path)
     return Image(mask.array, image.geometry, mask.path)
+
+
+def as_weights(source: Any, image: Image, *, name: str = "weights") -> Image:
+    """Numbers for the places of `image` from whatever holds them (as in :func:`as_image`), on a grid of their own; an
+    array is taken to be on the image's."""
+    return _load(source, image.geometry if isinstance(source, (np.ndarray, torch.Tensor)) else None, name)
 
 
 def same_grid(a: Geometry, b: Geometry) -> bool:

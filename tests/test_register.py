@@ -84,6 +84,19 @@ def test_bad_arrays():
         pymasr.register(good, torch.from_numpy(good), fixed_mask=good * 0)
 
 
+def test_weights():
+    """The same everywhere is as good as none; what no place can count by is refused."""
+    images = [rods(Geometry((20, 22, 24), (2.0, 2.0, 2.0), (-23.0, -21.0, -19.0)), invert) for invert in (False, True)]
+    options = {"preset": "fast", "levels": ((1, 4, 2),), "initial": "headers"}
+    plain, even = (pymasr.register(*images, **options, **weights).solution for weights in (
+        {}, {"fixed_weights": np.full((20, 22, 24), 2.0)}))
+    assert torch.equal(plain.displacement, even.displacement) and np.array_equal(plain.affine, even.affine)
+    for value, message in ((-1.0, "must be finite numbers of at least 0, got -1 to -1"), (np.nan, "must be finite"),
+                           (0.0, "are 0 wherever the fixed image")):
+        with pytest.raises(InputError, match=f"the fixed weights {message}"):
+            pymasr.register(*images, **options, fixed_weights=np.full((20, 22, 24), value))
+
+
 @needs_data
 @pytest.mark.parametrize("features", ["mind", "dns"])
 def test_real_scans(tmp_path, features):

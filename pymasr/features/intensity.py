@@ -57,7 +57,7 @@ def normalise(image: torch.Tensor, window: tuple[float, float] | None = None, *,
 def noise_level(image: torch.Tensor) -> float:
     """Standard deviation of the noise of an image (D, H, W) that :func:`normalise` gave.
 
-    The energy of the second differences (6 sigma^2 for white noise) in small blocks free of clipped values; structure
+    The energy of the fourth differences (70 sigma^2 for white noise) in small blocks free of clipped values; structure
     adds to it, so the 10th percentile over the blocks counts, of the axis along which it is largest (along thick slices
     that were interpolated it is too small). 0 where an axis is too short, or too few blocks show anything but
     background.

@@ -71,7 +71,7 @@ def _descriptor(name: str, parameters: dict) -> Descriptor:
 def _literal(node: ast.expr, text: str):
     try:
         return ast.literal_eval(node)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise _unreadable(text) from error
 
 

@@ -104,10 +104,10 @@ def deformable_level(model: Displacements | Velocities, spline: Spline, descent:
     if not descent.robust:
         return replace(spline, control=descend([pair for pair, _ in model.comparisons], spline.control, schedule))
     control, left = spline.control, schedule.iterations
-    for rounds in range(REWEIGHTINGS, 0, -1):
+    for rounds in range(min(REWEIGHTINGS, left), 0, -1):
         iterations = left // rounds
         left -= iterations
         weighted = [pair.weighted(robust_weights(pair, matrix, field))
                     for (pair, matrix), field in zip(model.comparisons, model.fields(control), strict=True)]
-        control = descend(weighted, control, replace(schedule, iterations=max(iterations, 1)))
+        control = descend(weighted, control, replace(schedule, iterations=iterations))
     return replace(spline, control=control)

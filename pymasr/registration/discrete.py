@@ -8,6 +8,7 @@ ones are smoothed, searched again near the smoothed field with growing weight, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,10 +41,12 @@ def discrete_start(pair: Similarity, transform: np.ndarray, spacing: int, radius
     """
     fixed, moving = _cells(pair, transform, spacing)
     norm = float(random_pair_ssd(moments(fixed), moments(moving)).mean())
+    if not norm > 0:  # all cells are alike: there is nothing to search for
+        return Spline.zero(pair.fixed.geometry, CONTROL_SPACING * spacing)
     thetas = [theta * norm for theta in thetas]
 
     forward = _search(fixed, moving, radius, thetas, lambda cost: report(cost / norm, 0.0))
-    backward = _search(moving, fixed, radius, thetas, lambda cost: None)
+    backward = _search(replace(moving, mask=fixed.weigh(moving.mask)), fixed, radius, thetas, lambda cost: None)
     field = consistent(forward, backward)[0]
     # cells of the fixed grid -> mm along the axes of the moving grid
     matrix = torch.from_numpy(pair.matrix(transform)[:, :3] * (spacing * pair.spacing)).float()
@@ -70,15 +73,16 @@ def _cells(pair: Similarity, transform: np.ndarray, spacing: int) -> tuple[Volum
              for slab in pair.aligned(matrix, multiple=multiple)]
     fixed, moving, there = (torch.cat(part, 1) for part in zip(*parts, strict=True))
     geometry = grids.pooled(pair.fixed.geometry, spacing)
-    weights = None if pair.fixed.mask is None else grids.block_means(pair.fixed.mask, spacing)
-    return Volume(fixed, geometry, weights), Volume(moving, geometry, there)
+    weights = [None if part is None else grids.block_means(part, spacing)
+               for part in (pair.fixed.mask, pair.fixed.support)]
+    return Volume(fixed, geometry, *weights), Volume(moving, geometry, there)
 
 
 def _search(fixed: Volume, moving: Volume, radius: int, thetas: Sequence[float],
             tell: Callable[[float], None]) -> torch.Tensor:
     """Displacements (3, D, H, W) in cells: one pass without coupling, then one for each weight."""
     window = [0 if n == 1 else radius for n in fixed.geometry.shape]
-    masks = {"weights": fixed.mask, "moving_mask": moving.mask}
+    masks = {"weights": fixed.mask, "moving_mask": moving.partners}
     field = None
     for theta in (0.0, *thetas):
         field, cost = ops.displacement_search(fixed.array, moving.array, window, coupling=field, theta=theta, **masks)

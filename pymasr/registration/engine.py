@@ -137,9 +137,10 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         spacing = grids.finest_spacing(fixed.geometry, moving.geometry, settings.max_voxels)
         grid = grids.fixed_grid(fixed.geometry, spacing)
         mask = None if fixed_mask is None else _mask(fixed_mask, grid, "fixed mask")
+        support = None
         if fixed_weights is not None:
-            mask = _weights(fixed_weights, grid, mask)
-        fixed_volume = Volume(grids.resample(values["fixed"], fixed.geometry, grid)[None], grid, mask)
+            mask, support = _weights(fixed_weights, grid, mask)
+        fixed_volume = Volume(grids.resample(values["fixed"], fixed.geometry, grid)[None], grid, mask, support)
         noise = max(map(noise_level, values.values())) if settings.smoothing is None else 0.0
         comparison, finding = (
             Comparison(parse(features), getattr(torch, settings.storage), settings.feature_memory * 2**30, noise,
@@ -269,13 +270,15 @@ def _mask(mask, grid: Geometry, name: str) -> torch.Tensor:
     return result
 
 
-def _weights(weights, grid: Geometry, mask: torch.Tensor | None) -> torch.Tensor:
-    """`weights` on the working grid, within the mask."""
+def _weights(weights, grid: Geometry, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """`weights` on the working grid, within the mask, as shares of the largest; and the mask, where they are not 0."""
     if not bool(torch.isfinite(weights.array).all()) or float(weights.array.min()) < 0:
         raise InputError("the fixed weights must be finite numbers of at least 0, got "
                          f"{float(weights.array.min()):g} to {float(weights.array.max()):g}")
     result = grids.resample_weights(weights.array, weights.geometry, grid)
-    result = result if mask is None else result * mask
+    support = (result > 0).float()
+    if mask is not None:
+        result, support = result * mask, support * mask
     if not bool((result > 0).any()):
         raise InputError("the fixed weights are 0 wherever the fixed image (in its mask) lies")
-    return result
+    return result / float(result.max()), support

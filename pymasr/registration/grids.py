@@ -29,14 +29,26 @@ class Volume:
     """An array on a working grid, with the part of it that counts.
 
     Attributes:
-        array: (C, D, H, W) float32.
+        array: (C, D, H, W), an image float32 with one channel, or features of any floating type.
         geometry: its grid.
         mask: (1, D, H, W) float32 in [0, 1], how much of each voxel counts; None: all of it.
+        support: (1, D, H, W) float32, above 0.5 where a voxel may be a partner although it counts little: beside a mask
+            that holds the user's weights; None: the mask says that, too.
     """
 
     array: torch.Tensor
     geometry: Geometry
     mask: torch.Tensor | None = None
+    support: torch.Tensor | None = None
+
+    @property
+    def partners(self) -> torch.Tensor | None:
+        """Above 0.5 where voxels of the other image may find their partners."""
+        return self.mask if self.support is None else self.support
+
+    def weigh(self, mask: torch.Tensor) -> torch.Tensor:
+        """`mask` of the other image, brought to this grid, by the weights that the user gave to this one."""
+        return mask if self.support is None else mask * self.mask
 
 
 def axes(geometry: Geometry) -> np.ndarray:
@@ -220,7 +232,7 @@ def pool(volume: Volume, factor: int | Sequence[int]) -> Volume:
     if (factors == 1).all():
         return volume
     return Volume(block_means(volume.array, factor), pooled(volume.geometry, factor),
-                  None if volume.mask is None else block_means(volume.mask, factor))
+                  *(None if part is None else block_means(part, factor) for part in (volume.mask, volume.support)))
 
 
 def pooled(geometry: Geometry, factor: int | Sequence[int]) -> Geometry:

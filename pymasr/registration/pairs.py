@@ -41,7 +41,7 @@ def make_pair(fixed: Volume, moving: Volume, factor: int, comparison: Comparison
     images = [pool(image, factor) for image in (fixed, moving)]
     maker = comparison.maker
     tiled = sum(maker.bytes(image.geometry.shape) for image in images) > comparison.memory
-    volumes = images if tiled else [Volume(maker(image.array[0]), image.geometry, image.mask) for image in images]
+    volumes = images if tiled else [replace(image, array=maker(image.array[0])) for image in images]
     of_unrelated = random_pair_ssd(*(moments(volume, maker if tiled else None) for volume in volumes))
     norms = [float(part.mean()) for part in np.split(of_unrelated, maker.ends)]
     if not all(norm > 0 for norm in norms):

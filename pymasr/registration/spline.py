@@ -85,7 +85,9 @@ def _count(n: int, spacing: int) -> int:
 
 def _solution(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Control points whose spline comes nearest to `values`; those that hardly any position sees follow their
-    neighbours."""
+    neighbours. One position says nothing of a slope: all control points are its value."""
+    if len(basis) == 1:
+        return np.repeat(values, basis.shape[1], axis=0)
     bending = np.diff(np.eye(basis.shape[1]), 2, axis=0)
     return np.linalg.solve(basis.T @ basis + 1e-4 * bending.T @ bending, basis.T @ values)
 

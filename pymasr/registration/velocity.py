@@ -138,9 +138,11 @@ def _map(matrix: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
 
 
 def _reversed(pair: Similarity, matrix: torch.Tensor) -> Similarity:
-    """The moving image's features, brought to the fixed grid by `matrix`, against the fixed one's."""
+    """The moving image's features, brought to the fixed grid by `matrix`, against the fixed one's. The user's weights
+    of the fixed image count where they lie, before the deformation."""
     shape, moving = pair.fixed.geometry.shape, pair.moving
     mask = torch.ones((1, *moving.geometry.shape)) if moving.mask is None else moving.mask
     brought = Volume(ops.warp(moving.array, matrix=matrix, shape=shape), pair.fixed.geometry,
-                     ops.warp(mask, matrix=matrix, shape=shape, padding="zeros"))
-    return replace(pair, fixed=brought, moving=pair.fixed, outside="border" if 1 in shape else "exclude")
+                     pair.fixed.weigh(ops.warp(mask, matrix=matrix, shape=shape, padding="zeros")))
+    return replace(pair, fixed=brought, moving=replace(pair.fixed, mask=pair.fixed.partners),
+                   outside="border" if 1 in shape else "exclude")

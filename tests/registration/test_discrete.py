@@ -97,6 +97,14 @@ def test_masks_are_kept_to():
     assert np.abs(np.median(found.reshape(-1, 3), 0) - [5.0, 0, 0]).max() < 0.5
 
 
+def test_places_of_little_weight_are_still_partners():
+    pair = pair_of(CUBE, CUBE, phantom.bend)
+    even = torch.ones((1, *CUBE.shape))
+    light = dataclasses.replace(pair, fixed=dataclasses.replace(pair.fixed, mask=0.25 * even, support=even))
+    expected, found = (discrete_start(p, np.eye(4), 2, 2, THETAS, silent).control for p in (pair, light))
+    assert expected.any() and torch.equal(found, expected)
+
+
 def test_the_result_is_the_same_to_the_bit_for_any_number_of_threads(with_threads):
     pair = pair_of(CUBE, CUBE, phantom.bend)
     first, *others = with_threads(lambda: discrete_start(pair, np.eye(4), 2, 2, THETAS, silent).control)
@@ -137,6 +145,21 @@ def test_a_spline_is_fitted_to_cells():
     again = Spline.fitted(cells.array, cells.geometry, CUBE, 6)
     error = (again.dense(np.eye(3)) - spline.dense(np.eye(3))).abs()
     assert float(error[:, 2:-2, 2:-2, 2:-2].max()) < 0.1 * float(control.abs().max())
+
+
+def test_one_cell_along_an_axis_says_nothing_of_a_slope():
+    thin = phantom.grid((3, 24, 24))
+    cells = grids.pooled(thin, 3)
+    assert cells.shape[0] == 1
+    found = Spline.fitted(torch.full((3, *cells.shape), 2.0), cells, thin, 6).dense(np.eye(3))
+    assert float((found - 2).abs().max()) < 1e-4
+
+
+def test_cells_that_are_all_alike_are_not_searched():
+    tiny = phantom.grid((3, 3, 3))
+    image = Volume(torch.rand((1, *tiny.shape), generator=torch.Generator().manual_seed(0)), tiny)
+    assert not discrete_start(make_pair(image, image, 1, Comparison(parse("mind"))), np.eye(4), 3, 2, THETAS,
+                              silent).control.any()
 
 
 @pytest.mark.parametrize("change", [{"discrete": 1}, {"discrete_spacing": 0}, {"discrete_radius": 33},

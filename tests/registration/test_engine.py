@@ -177,10 +177,29 @@ def test_history_stages_and_progress():
     solution = register_images(*phantom.pair(CUBE, CUBE, phantom.bend), QUICK, progress=seen.append)
     assert [(p.stage, p.level, p.iteration, p.loss) for p in seen] == [
         (h["stage"], h["level"], h["iteration"], h["loss"]) for h in solution.history]
-    assert {(p.stage, p.levels) for p in seen} == {("affine", 3), ("deformable", 2)}
+    assert {(p.stage, p.levels) for p in seen} == {("affine", 3), ("discrete", 1), ("deformable", 2)}
     assert all(h["loss"] == h["similarity"] + h["regularisation"] for h in solution.history)
-    assert [s["name"] for s in solution.stages] == ["preparation", "start", "affine", "deformable"]
+    assert [s["name"] for s in solution.stages] == ["preparation", "start", "affine", "discrete", "deformable"]
     assert all(s["seconds"] > 0 and s["peak_memory_mib"] > 0 for s in solution.stages)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 8])
+def test_robust_levels_keep_to_their_iterations(iterations):
+    seen = []
+    settings = dataclasses.replace(QUICK, affine=False, discrete=False, robust=True, tolerance=0.0,
+                                   levels=(DeformableLevel(1, 4, iterations),))
+    register_images(*phantom.pair(CUBE, CUBE, phantom.bend), settings, progress=seen.append)
+    assert [(p.iteration, p.iterations) for p in seen] == [(i + 1, iterations) for i in range(iterations)]
+
+
+@pytest.mark.parametrize("start", ["headers", "search"])
+def test_only_the_proportions_of_weights_count(start):
+    images = phantom.pair(CUBE, CUBE, phantom.bend)
+    weights = torch.rand(CUBE.shape, generator=torch.Generator().manual_seed(0))
+    settings = dataclasses.replace(QUICK, symmetric=True, levels=(DeformableLevel(2, 4, 3),))
+    first, second = (register_images(*images, settings, initial=start, fixed_weights=_image(factor * weights))
+                     for factor in (1, 2.0 ** -10))
+    assert torch.equal(first.displacement, second.displacement) and np.array_equal(first.affine, second.affine)
 
 
 def test_an_interruption_passes_through():

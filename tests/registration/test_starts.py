@@ -236,3 +236,14 @@ def test_pooling_with_a_factor_for_each_axis_keeps_points_in_space():
     assert pooled.geometry.spacing == (4.0, 4.0, 3.0) and pooled.geometry.shape == (20, 11, 6)
     expected = torch.from_numpy(phantom.positions(pooled.geometry) @ [1.0, 2.0, -1.0]).float()
     assert torch.allclose(pooled.array[0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("start", ["mass", "moments"])
+def test_a_mask_without_anatomy_has_no_centre(start):
+    images = volumes(pair(CUBE, CUBE, np.eye(4)))
+    mask = torch.zeros((1, *CUBE.shape))
+    mask[:, :8, :8, :8] = 1  # a corner, which the head does not reach
+    assert not (starts.shown(images[0]) * mask).any()
+    images[0] = dataclasses.replace(images[0], mask=mask)
+    with pytest.raises(InputError, match="something brighter than the background in both images"):
+        initial.choose(*images, FINDER, start, Settings(), [])

@@ -2,6 +2,7 @@
 symmetric one gives nearly inverse results for exchanged images."""
 
 import dataclasses
+import math
 
 import numpy as np
 import phantom
@@ -117,6 +118,26 @@ def test_the_reversed_pair_honours_both_masks():
     assert 0.5 < float(backward.fixed.mask.mean()) < 1  # the turned moving image doesn't fill the fixed grid
     expected = ops.warp(pair_.moving.array, matrix=torch.from_numpy(pair_.matrix(TURNED)), shape=CUBE.shape)
     assert torch.equal(backward.fixed.array, expected)
+
+
+@pytest.mark.parametrize("memory", [math.inf, 0])
+def test_places_of_little_weight_are_still_partners(memory):
+    images = [Volume(i.array[None] / 100, i.geometry) for i in phantom.pair(CUBE, CUBE, phantom.bend)]
+    even = torch.ones((1, *CUBE.shape))
+    light = dataclasses.replace(images[0], mask=0.25 * even, support=even)
+    expected, found = (Velocities(make_pair(fixed, images[1], 2, Comparison(parse("mind"), memory=memory)), TURNED, 4,
+                                  symmetric=True).comparisons[1] for fixed in (images[0], light))
+    assert found[0].value(np.eye(4)) == expected[0].value(np.eye(4)) > 0
+
+
+def test_weights_below_half_the_largest_count_in_both_directions():
+    images = phantom.pair(CUBE, CUBE, lambda points: phantom.bend(points, 5.0))
+    weights = torch.full(CUBE.shape, 0.25)
+    weights[:4, :4, :4] = 1
+    settings = dataclasses.replace(QUICK, symmetric=True)
+    plain, weighted = (register_images(*images, settings, fixed_weights=w) for w in (
+        None, phantom.Image(weights, CUBE)))
+    assert phantom.mapped(weighted, CUBE, CUBE) == pytest.approx(phantom.mapped(plain, CUBE, CUBE), abs=1.0)
 
 
 def voxels(solution, fixed, moving):
