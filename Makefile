@@ -9,12 +9,12 @@ BUILD := CMAKE_ARGS="-DMASR_WERROR=ON $(CMAKE_ARGS)" $(BIN)/python setup.py -q
 SANITIZED := build/sanitize
 RUNTIMES = $(shell $(CXX) -print-file-name=libasan.so):$(shell $(CXX) -print-file-name=libstdc++.so)
 
-.PHONY: demo test lint bench sanitize extension clean
+.PHONY: demo test lint bench gpu-check sanitize extension emulation clean
 
 demo: extension
 	$(BIN)/python -m pymasr.demo
 
-test: extension
+test: extension emulation
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)
@@ -22,6 +22,10 @@ lint: $(INSTALLED)
 
 bench: extension
 	$(BIN)/python -m benchmarks.kernels
+
+# Builds with this machine's own Python, tests the kernels on its GPU and measures them; nothing is installed.
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check
 
 # Tests of the kernels under AddressSanitizer and UndefinedBehaviorSanitizer, on a copy of the package of its own. Peak
 # memory is not tested, the sanitizers take some themselves; leaks are not looked for, the interpreter never frees
@@ -37,6 +41,10 @@ sanitize: $(INSTALLED)
 extension: $(INSTALLED)
 	@mkdir -p build
 	PYMASR_BUILD_DIR=build/extension $(BUILD) build_ext --inplace >build/extension.log || { cat build/extension.log; exit 1; }
+
+# The CUDA kernels compiled for the CPU, see tests/cuda_emulation.
+emulation: extension
+	$(BIN)/cmake --build build/extension --target cuda_emulation >build/emulation.log || { cat build/emulation.log; exit 1; }
 
 $(INSTALLED): pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $(VENV)

@@ -16,6 +16,8 @@ from pymasr.ops._common import call
 CONTROL_SPACING = (4, 4, 4)
 #: Edge of the cells of a displacement search, in voxels of the benchmark's shape, and radius of its window.
 CELL, RADIUS = 4, (2, 2, 2)
+#: Of :func:`disagreement`: float32 rounding, summed in another order; a descriptor divides by small variances.
+TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +58,37 @@ class Case:
         return f"{self.op} {self.variant}".strip()
 
 
+def tensors_of(result) -> list[torch.Tensor]:
+    return [result] if isinstance(result, torch.Tensor) else list(result)
+
+
+def disagreement(work: Work) -> float:
+    """Mean difference of our results from PyTorch's, relative to the mean magnitude of each.
+
+    Not the largest: the gradient to a position jumps where it passes from one cell to the next, and a few of millions
+    of positions are rounded to the other side.
+    """
+    ours, theirs = tensors_of(work.fresh()), tensors_of(work.run_plain(work.plain))
+    if len(ours) != len(theirs):
+        raise AssertionError(f"{len(ours)} results against {len(theirs)}")
+    differences = [(a.detach().double() - b.detach().double()).abs().mean() / b.detach().double().abs().mean()
+                   for a, b in zip(ours, theirs)]
+    return max(d.item() for d in differences)
+
+
+# Everything is made on torch's default device; random numbers are drawn on the CPU, so that all devices have the same.
+
+
 def _random(*shape, dtype=torch.float32, channels_last=False) -> torch.Tensor:
-    tensor = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    tensor = torch.rand(shape, generator=torch.Generator().manual_seed(0), device="cpu")
+    tensor = tensor.to(torch.get_default_device(), dtype)
     return tensor.contiguous(memory_format=torch.channels_last_3d) if channels_last else tensor
 
 
 def _field(shape, seed=0) -> torch.Tensor:
     """A smooth displacement of a few voxels, (1, 3, *shape)."""
-    coarse = torch.randn((1, 3, 5, 5, 5), generator=torch.Generator().manual_seed(seed))
+    coarse = torch.randn((1, 3, 5, 5, 5), generator=torch.Generator().manual_seed(seed), device="cpu")
+    coarse = coarse.to(torch.get_default_device())
     return 3 * torch.nn.functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=True).contiguous()
 
 

@@ -23,33 +23,12 @@ from rich.table import Table
 
 import pymasr
 from benchmarks import measure
-from benchmarks.cases import CASES, Case, Work
+from benchmarks.cases import CASES, TOLERANCE, Case, Work, disagreement, tensors_of
 from pymasr import _C
-
-#: Relative to the mean magnitude: float32 rounding, summed in another order; a descriptor divides by small variances.
-TOLERANCE = 1e-3
-
-
-def _tensors(result) -> list[torch.Tensor]:
-    return [result] if isinstance(result, torch.Tensor) else list(result)
 
 
 def _nbytes(result) -> int:
-    return sum(t.nbytes for t in _tensors(result))
-
-
-def disagreement(work: Work) -> float:
-    """Mean difference of our results from PyTorch's, relative to the mean magnitude of each.
-
-    Not the largest: the gradient to a position jumps where it passes from one cell to the next, and a few of millions
-    of positions are rounded to the other side.
-    """
-    ours, theirs = _tensors(work.fresh()), _tensors(work.run_plain(work.plain))
-    if len(ours) != len(theirs):
-        raise AssertionError(f"{len(ours)} results against {len(theirs)}")
-    differences = [(a.detach().double() - b.detach().double()).abs().mean() / b.detach().double().abs().mean()
-                   for a, b in zip(ours, theirs)]
-    return max(d.item() for d in differences)
+    return sum(t.nbytes for t in tensors_of(result))
 
 
 def time_case(work: Work, bytes_moved: int, bandwidth: float, *, compiled: bool, rounds: int, budget: float) -> dict:

@@ -230,6 +230,8 @@ def _print_result(result: Registration, files: Sequence[os.PathLike], *, stages:
                   f"{_text(report['std_log_jacobian'])}")
     error = report["inverse_error_mm"]
     row("inverse", f"off by {_text(error['mean'])} mm in the mean, {_text(error['max'])} mm at most")
+    if report["working"]:
+        row("worked", _working(report["working"]))
     if stages:
         for entry in report["stages"]:
             row(f"  {entry['name']}", f"{entry['seconds']:.2f} s, peak {entry['peak_memory_mib']:.0f} MiB")
@@ -241,6 +243,19 @@ def _print_result(result: Registration, files: Sequence[os.PathLike], *, stages:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:{width}s}  {value}")
+
+
+def _working(working: dict[str, Any]) -> str:
+    """What the descriptors were computed on, in words."""
+    text = f"at {working['spacing_mm']:.3g} mm"
+    if working["limited"]:
+        text += " (coarser than the images: max_voxels)"
+    seen = [name for name in ("fixed", "moving") if working[f"{name}_interpolated"]]
+    if seen:
+        text += f", {' and '.join(seen)} image interpolated for the descriptors"
+    if working["smoothing"]:
+        text += f", smoothed by {working['smoothing']:.2f} voxels for their noise"
+    return text
 
 
 def _text(value: float | None) -> str:

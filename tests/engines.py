@@ -23,6 +23,7 @@ class Solution:
         for i in range(3)])
     stages: list = field(default_factory=lambda: [{"name": "deformable", "seconds": 1.5, "peak_memory_mib": 100.0}])
     warnings: list = field(default_factory=list)
+    working: dict = field(default_factory=dict)
 
 
 def smooth_field(shape, amplitude, seed=0):

@@ -225,16 +225,17 @@ def test_wrong_use(arguments, message, capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--features", "sift"], "there is no descriptor called sift, expected mind or dns"),
+    (["--features", "mind(radius={[]: 1})"], "features must be descriptors added up"),
     (["--set", "regularization=3"], "no setting called regularization; did you mean regularisation?"),
     (["--set", "regularisation=soft"], "regularisation must be at least 0, got 'soft'"),
+    (["--set", "levels=5"], "levels must be a tuple, got 5"),
     (["--set", "levels=(1, 2)"], "levels must be a tuple of DeformableLevel"),
     (["--set", "robust=True"], "--set robust: use --robust for that"),
     (["--set", "moving_mask=a.nii"], "use --moving-mask for that"),
-    (["--features", "mind(radius={[]: 1})"], "features must be descriptors added up"),
     *((["--set", f"{name}=1"], f"there is no setting called {name}") for name in (
         "progress", "fixed_geometry", "fixed", "parser", "command")),
 ])
-def test_settings_that_make_no_sense(pair, tmp_path, capsys, arguments, message):
+def test_settings_that_make_no_sense(pair, tmp_path, arguments, message, known_engine, capsys):
     assert cli.main(["register", *pair, "-o", str(tmp_path / "out"), *arguments]) == cli.WRONG_USE
     text = capsys.readouterr().err
     assert_one_sentence(text)
@@ -343,6 +344,7 @@ def test_info(capsys):
     assert facts["versions"]["pymasr"] == __version__
     assert facts["instruction_set"] == {"used": _C.instruction_set(), "best": _C.best_instruction_set()}
     assert facts["cuda"]["usable"] or facts["cuda"]["reason"]
+    assert facts["cuda"]["kernels"] or not facts["cuda"]["usable"]
 
 
 def test_help_does_not_wait_for_torch():

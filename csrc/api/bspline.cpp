@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "cpu/bspline.h"
+#include "cuda/ops.h"
 
 namespace masr {
 namespace {
@@ -27,14 +28,22 @@ void check_arguments(const char* op, const char* dense_name, const View& dense, 
 
 }  // namespace
 
-void bspline_upsample(const View& control, const Spacing& spacing, const View& out) {
+void bspline_upsample(const View& control, const Spacing& spacing, const View& out, const Execution& execution) {
   check_arguments("bspline_upsample", "out", out, spacing, "control", control);
-  if (!out.empty()) MASR_PICK(bspline_upsample)(control, spacing.data(), out);
+  if (out.empty()) return;
+  if (on_cuda("bspline_upsample", {{"control", control}, {"out", out}})) {
+    return cuda::bspline_upsample(control, spacing, out, execution);
+  }
+  MASR_PICK(bspline_upsample)(control, spacing.data(), out);
 }
 
-void bspline_adjoint(const View& gradient, const Spacing& spacing, const View& out) {
+void bspline_adjoint(const View& gradient, const Spacing& spacing, const View& out, const Execution& execution) {
   check_arguments("bspline_adjoint", "gradient", gradient, spacing, "out", out);
-  if (!out.empty()) MASR_PICK(bspline_adjoint)(gradient, spacing.data(), out);
+  if (out.empty()) return;
+  if (on_cuda("bspline_adjoint", {{"gradient", gradient}, {"out", out}})) {
+    return cuda::bspline_adjoint(gradient, spacing, out, execution);
+  }
+  MASR_PICK(bspline_adjoint)(gradient, spacing.data(), out);
 }
 
 }  // namespace masr

@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "cpu/compose.h"
+#include "cuda/ops.h"
 #include "masr/warp.h"
 
 namespace masr {
@@ -27,37 +28,55 @@ void check_steps(const char* op, int steps) {
   check(steps >= 0 && steps <= 30, op, [&] { return "steps must be 0 to 30, got " + std::to_string(steps); });
 }
 
-/// A planar field of its own memory.
-class Field {
+/// Makes planar fields shaped as another one, on its device.
+class Fields {
  public:
-  explicit Field(const View& like)
-      : data_(new float[like.elements()]), view_(contiguous_view(data_.get(), DType::float32, like.shape)) {}
-  const View& view() const { return view_; }
+  Fields(const View& like, const Execution& execution) : like_(like), execution_(execution) {}
+
+  View next() {
+    View view = contiguous_view(nullptr, DType::float32, like_.shape);
+    view.device = like_.device;
+    view.device_index = like_.device_index;
+    if (like_.device == Device::cuda) {
+      check(bool(execution_.allocate), "exponential", [] { return std::string("needs execution.allocate on CUDA"); });
+      view.data = execution_.allocate(std::size_t(like_.elements()) * sizeof(float));
+    } else {
+      memory_.emplace_back(new float[like_.elements()]);
+      view.data = memory_.back().get();
+    }
+    return view;
+  }
 
  private:
-  std::unique_ptr<float[]> data_;
-  View view_;
+  const View& like_;
+  const Execution& execution_;
+  std::vector<std::unique_ptr<float[]>> memory_;
 };
 
-void add(const View& source, const View& target) { MASR_PICK(add_field)(source, target); }
+void add(const View& source, const View& target, const Execution& execution) {
+  if (target.device == Device::cuda) return cuda::add_field(source, target, execution);
+  MASR_PICK(add_field)(source, target);
+}
 
-void scale(const View& source, double factor, const View& target) {
+void scale(const View& source, double factor, const View& target, const Execution& execution) {
+  if (target.device == Device::cuda) return cuda::scale_field(source, float(factor), target, execution);
   MASR_PICK(scale_field)(source, float(factor), target);
 }
 
 }  // namespace
 
-void compose(const View& outer, const View& inner, Padding padding, const View& out) {
+void compose(const View& outer, const View& inner, Padding padding, const View& out, const Execution& execution) {
   check_field("compose", "inner", inner);
   check_field("compose", "outer", outer, inner);
   check_field("compose", "out", out, inner);
   if (out.empty()) return;
-  warp(outer, inner, View{}, padding, Interpolation::linear, out);
-  add(inner, out);
+  on_cuda("compose", {{"inner", inner}, {"outer", outer}, {"out", out}});
+  warp(outer, inner, View{}, padding, Interpolation::linear, out, execution);
+  add(inner, out, execution);
 }
 
 void compose_backward(const View& outer, const View& inner, Padding padding, const View& gradient,
-                      const View& outer_gradient, const View& inner_gradient) {
+                      const View& outer_gradient, const View& inner_gradient, const Execution& execution) {
   const char* op = "compose_backward";
   check_field(op, "inner", inner);
   check_field(op, "outer", outer, inner);
@@ -65,49 +84,55 @@ void compose_backward(const View& outer, const View& inner, Padding padding, con
   if (outer_gradient) check_field(op, "outer_gradient", outer_gradient, inner);
   if (inner_gradient) check_field(op, "inner_gradient", inner_gradient, inner);
   if (inner.empty()) return;
-  warp_backward(outer, inner, View{}, padding, Interpolation::linear, gradient, outer_gradient, inner_gradient);
-  if (inner_gradient) add(gradient, inner_gradient);
+  on_cuda(op, {{"inner", inner}, {"outer", outer}, {"gradient", gradient}, {"outer_gradient", outer_gradient},
+               {"inner_gradient", inner_gradient}});
+  warp_backward(outer, inner, View{}, padding, Interpolation::linear, gradient, outer_gradient, inner_gradient,
+                execution);
+  if (inner_gradient) add(gradient, inner_gradient, execution);
 }
 
-void exponential(const View& velocity, int steps, const View& out) {
+void exponential(const View& velocity, int steps, const View& out, const Execution& execution) {
   check_field("exponential", "velocity", velocity);
   check_field("exponential", "out", out, velocity);
   check_steps("exponential", steps);
   if (out.empty()) return;
-  if (steps == 0) return scale(velocity, 1.0, out);
-  const Field other(velocity);
-  const View* field[2] = {&out, &other.view()};  // field[i % 2] holds what i more steps turn into the result
-  scale(velocity, std::ldexp(1.0, -steps), *field[steps % 2]);
+  on_cuda("exponential", {{"velocity", velocity}, {"out", out}});
+  if (steps == 0) return scale(velocity, 1.0, out, execution);
+  Fields fields(velocity, execution);
+  const View field[2] = {out, fields.next()};  // field[i % 2] holds what i more steps turn into the result
+  scale(velocity, std::ldexp(1.0, -steps), field[steps % 2], execution);
   for (int left = steps; left > 0; --left) {
-    compose(*field[left % 2], *field[left % 2], Padding::border, *field[(left - 1) % 2]);
+    compose(field[left % 2], field[left % 2], Padding::border, field[(left - 1) % 2], execution);
   }
 }
 
-void exponential_backward(const View& velocity, int steps, const View& gradient, const View& out) {
+void exponential_backward(const View& velocity, int steps, const View& gradient, const View& out,
+                          const Execution& execution) {
   const char* op = "exponential_backward";
   check_field(op, "velocity", velocity);
   check_field(op, "gradient", gradient, velocity);
   check_field(op, "out", out, velocity);
   check_steps(op, steps);
   if (out.empty()) return;
-  if (steps == 0) return scale(gradient, 1.0, out);
-  std::vector<Field> fields;  // the argument of every step
-  fields.emplace_back(velocity);
-  scale(velocity, std::ldexp(1.0, -steps), fields[0].view());
-  while (int(fields.size()) < steps) {
-    Field next(velocity);
-    compose(fields.back().view(), fields.back().view(), Padding::border, next.view());
-    fields.push_back(std::move(next));
+  on_cuda(op, {{"velocity", velocity}, {"gradient", gradient}, {"out", out}});
+  if (steps == 0) return scale(gradient, 1.0, out, execution);
+  Fields fields(velocity, execution);
+  std::vector<View> arguments{fields.next()};  // of every step
+  scale(velocity, std::ldexp(1.0, -steps), arguments[0], execution);
+  while (int(arguments.size()) < steps) {
+    const View next = fields.next();
+    compose(arguments.back(), arguments.back(), Padding::border, next, execution);
+    arguments.push_back(next);
   }
-  const Field as_outer(velocity), as_inner(velocity);
-  scale(gradient, 1.0, out);
-  for (; !fields.empty(); fields.pop_back()) {
-    const View& field = fields.back().view();
-    compose_backward(field, field, Padding::border, out, as_outer.view(), as_inner.view());
-    scale(as_outer.view(), 1.0, out);
-    add(as_inner.view(), out);
+  const View as_outer = fields.next(), as_inner = fields.next();
+  scale(gradient, 1.0, out, execution);
+  for (; !arguments.empty(); arguments.pop_back()) {
+    const View& field = arguments.back();
+    compose_backward(field, field, Padding::border, out, as_outer, as_inner, execution);
+    scale(as_outer, 1.0, out, execution);
+    add(as_inner, out, execution);
   }
-  scale(out, std::ldexp(1.0, -steps), out);
+  scale(out, std::ldexp(1.0, -steps), out, execution);
 }
 
 }  // namespace masr

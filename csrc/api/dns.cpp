@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "cpu/dns.h"
+#include "cuda/ops.h"
 
 namespace masr {
 namespace {
@@ -40,19 +41,25 @@ void check_output(const char* op, const View& out) {
 }  // namespace
 
 void dns(const View& features, const std::vector<std::int64_t>& dilations, DnsReduction reduction, float eps,
-         const View& out) {
+         const View& out, const Execution& execution) {
   const DnsParameters parameters = checked("dns", features, "out", out, dilations, reduction, eps);
   check_output("dns", out);
-  if (!out.empty()) MASR_PICK(dns)(features, parameters, out);
+  if (out.empty()) return;
+  if (on_cuda("dns", {{"features", features}, {"out", out}})) return cuda::dns(features, parameters, out, execution);
+  MASR_PICK(dns)(features, parameters, out);
 }
 
 void dns_backward(const View& features, const View& gradient, const std::vector<std::int64_t>& dilations,
-                  DnsReduction reduction, float eps, const View& out) {
+                  DnsReduction reduction, float eps, const View& out, const Execution& execution) {
   const DnsParameters parameters = checked("dns_backward", features, "gradient", gradient, dilations, reduction, eps);
   check_dtype("dns_backward", "out", out, {DType::float32, DType::float16, DType::bfloat16});
   check_shape("dns_backward", "out", out, features.shape);
   check_output("dns_backward", out);
-  if (!out.empty()) MASR_PICK(dns_backward)(features, gradient, parameters, out);
+  if (out.empty()) return;
+  if (on_cuda("dns_backward", {{"features", features}, {"gradient", gradient}, {"out", out}})) {
+    return cuda::dns_backward(features, gradient, parameters, out, execution);
+  }
+  MASR_PICK(dns_backward)(features, gradient, parameters, out);
 }
 
 }  // namespace masr

@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "cpu/jacobian.h"
+#include "cuda/ops.h"
 
 namespace masr {
 namespace {
@@ -18,16 +19,26 @@ void check_arguments(const char* op, const View& displacement, const char* scala
 
 }  // namespace
 
-void jacobian_determinant(const View& displacement, const View& out) {
+void jacobian_determinant(const View& displacement, const View& out, const Execution& execution) {
   check_arguments("jacobian_determinant", displacement, "out", out);
-  if (!out.empty()) MASR_PICK(jacobian_determinant)(displacement, out);
+  if (out.empty()) return;
+  if (on_cuda("jacobian_determinant", {{"displacement", displacement}, {"out", out}})) {
+    return cuda::jacobian_determinant(displacement, out, execution);
+  }
+  MASR_PICK(jacobian_determinant)(displacement, out);
 }
 
-void jacobian_determinant_backward(const View& displacement, const View& gradient, const View& out) {
+void jacobian_determinant_backward(const View& displacement, const View& gradient, const View& out,
+                                   const Execution& execution) {
   check_arguments("jacobian_determinant_backward", displacement, "gradient", gradient);
   check_dtype("jacobian_determinant_backward", "out", out, {DType::float32});
   check_shape("jacobian_determinant_backward", "out", out, displacement.shape);
-  if (!out.empty()) MASR_PICK(jacobian_determinant_backward)(displacement, gradient, out);
+  if (out.empty()) return;
+  if (on_cuda("jacobian_determinant_backward",
+              {{"displacement", displacement}, {"gradient", gradient}, {"out", out}})) {
+    return cuda::jacobian_determinant_backward(displacement, gradient, out, execution);
+  }
+  MASR_PICK(jacobian_determinant_backward)(displacement, gradient, out);
 }
 
 }  // namespace masr

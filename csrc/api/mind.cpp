@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "cpu/mind.h"
+#include "cuda/ops.h"
 
 namespace masr {
 namespace {
@@ -24,17 +25,26 @@ void check_arguments(const char* op, const View& image, std::int64_t radius, std
 
 }  // namespace
 
-void mind_ssc(const View& image, std::int64_t radius, std::int64_t dilation, const View& out, const View& mean) {
+void mind_ssc(const View& image, std::int64_t radius, std::int64_t dilation, const View& out, const View& mean,
+              const Execution& execution) {
   check_arguments("mind_ssc", image, radius, dilation, mean, "out", out);
-  if (!out.empty()) MASR_PICK(mind_ssc)(image, radius, dilation, out, mean);
+  if (out.empty()) return;
+  if (on_cuda("mind_ssc", {{"image", image}, {"out", out}, {"mean", mean}})) {
+    return cuda::mind_ssc(image, radius, dilation, out, mean, execution);
+  }
+  MASR_PICK(mind_ssc)(image, radius, dilation, out, mean);
 }
 
 void mind_ssc_backward(const View& image, std::int64_t radius, std::int64_t dilation, const View& mean,
-                       const View& gradient, const View& out) {
+                       const View& gradient, const View& out, const Execution& execution) {
   check_arguments("mind_ssc_backward", image, radius, dilation, mean, "gradient", gradient);
   check_dtype("mind_ssc_backward", "out", out, storage);
   check_shape("mind_ssc_backward", "out", out, image.shape);
-  if (!out.empty()) MASR_PICK(mind_ssc_backward)(image, radius, dilation, mean, gradient, out);
+  if (out.empty()) return;
+  if (on_cuda("mind_ssc_backward", {{"image", image}, {"mean", mean}, {"gradient", gradient}, {"out", out}})) {
+    return cuda::mind_ssc_backward(image, radius, dilation, mean, gradient, out, execution);
+  }
+  MASR_PICK(mind_ssc_backward)(image, radius, dilation, mean, gradient, out);
 }
 
 }  // namespace masr

@@ -4,6 +4,7 @@
 
 #include "core/check.h"
 #include "cpu/regularisation.h"
+#include "cuda/ops.h"
 
 namespace masr {
 namespace {
@@ -35,17 +36,20 @@ void add_up(const std::vector<double>& sums, const View& value) {
 }  // namespace
 
 void diffusion_energy(const View& field, const std::array<double, 3>& spacing, const View& value,
-                      const View& gradient) {
+                      const View& gradient, const Execution& execution) {
   check_arguments("diffusion_energy", field, spacing, value, gradient);
   double weight[3];
   for (int axis = 0; axis < 3; ++axis) weight[axis] = 1.0 / (spacing[axis] * spacing[axis] * double(field.voxels()));
+  if (on_cuda("diffusion_energy", {{"field", field}, {"value", value}, {"gradient", gradient}})) {
+    return cuda::diffusion_energy(field, weight, value, gradient, execution);
+  }
   std::vector<double> sums(RegularisationTasks(field).count);
   MASR_PICK(diffusion_energy)(field, weight, sums.data(), gradient);
   add_up(sums, value);
 }
 
 void bending_energy(const View& field, const std::array<double, 3>& spacing, const View& value,
-                    const View& gradient) {
+                    const View& gradient, const Execution& execution) {
   check_arguments("bending_energy", field, spacing, value, gradient);
   double weight[3][3];
   for (int a = 0; a < 3; ++a) {
@@ -53,6 +57,9 @@ void bending_energy(const View& field, const std::array<double, 3>& spacing, con
       const double area = spacing[a] * spacing[b];
       weight[a][b] = (a == b ? 1.0 : 2.0) / (area * area * double(field.voxels()));
     }
+  }
+  if (on_cuda("bending_energy", {{"field", field}, {"value", value}, {"gradient", gradient}})) {
+    return cuda::bending_energy(field, weight, value, gradient, execution);
   }
   std::vector<double> sums(RegularisationTasks(field).count);
   MASR_PICK(bending_energy)(field, weight, sums.data(), gradient);

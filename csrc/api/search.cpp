@@ -46,6 +46,10 @@ void check_arguments(const DisplacementSearch& in, const View& displacement, con
 
 void displacement_search(const DisplacementSearch& input, const View& displacement, const View& cost) {
   check_arguments(input, displacement, cost);
+  check(!on_cuda("displacement_search", {{"fixed", input.fixed}, {"moving", input.moving}, {"weights", input.weights},
+                                         {"moving_mask", input.moving_mask}, {"coupling", input.coupling},
+                                         {"displacement", displacement}, {"cost", cost}}),
+        "displacement_search", [] { return "there is no CUDA kernel for it yet; pass CPU tensors"; });
   if (!cost.empty()) MASR_PICK(displacement_search)(input, displacement, cost);
 }
 

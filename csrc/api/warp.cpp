@@ -4,6 +4,7 @@
 
 #include "core/check.h"
 #include "cpu/warp.h"
+#include "cuda/ops.h"
 
 namespace masr {
 namespace {
@@ -40,15 +41,19 @@ void check_arguments(const char* op, const Warp& warp, const char* output_name, 
 }  // namespace
 
 void warp(const View& image, const View& displacement, const View& matrix, Padding padding, Interpolation mode,
-          const View& out) {
+          const View& out, const Execution& execution) {
   const Warp arguments{image, displacement, matrix, padding, mode};
   check_arguments("warp", arguments, "out", out);
-  if (!out.empty()) MASR_PICK(warp)(arguments, out);
+  if (out.empty()) return;
+  if (on_cuda("warp", {{"image", image}, {"displacement", displacement}, {"matrix", matrix}, {"out", out}})) {
+    return cuda::warp(arguments, out, execution);
+  }
+  MASR_PICK(warp)(arguments, out);
 }
 
 void warp_backward(const View& image, const View& displacement, const View& matrix, Padding padding,
                    Interpolation mode, const View& gradient, const View& image_gradient,
-                   const View& displacement_gradient) {
+                   const View& displacement_gradient, const Execution& execution) {
   const char* op = "warp_backward";
   const Warp arguments{image, displacement, matrix, padding, mode};
   check_arguments(op, arguments, "gradient", gradient);
@@ -65,12 +70,16 @@ void warp_backward(const View& image, const View& displacement, const View& matr
     check_shape(op, "displacement_gradient", displacement_gradient, shape);
   }
   if (image.empty()) return;
+  if (on_cuda(op, {{"image", image}, {"displacement", displacement}, {"matrix", matrix}, {"gradient", gradient},
+                   {"image_gradient", image_gradient}, {"displacement_gradient", displacement_gradient}})) {
+    return cuda::warp_backward(arguments, gradient, image_gradient, displacement_gradient, execution);
+  }
   const std::int64_t rows = gradient.batch() * gradient.depth() * gradient.height();
   const std::unique_ptr<std::int32_t[]> planes(image_gradient ? new std::int32_t[2 * rows] : nullptr);
   MASR_PICK(warp_backward)(arguments, gradient, image_gradient, displacement_gradient, planes.get());
 }
 
-void warp_matrix_gradient(const View& displacement_gradient, const View& out) {
+void warp_matrix_gradient(const View& displacement_gradient, const View& out, const Execution& execution) {
   const char* op = "warp_matrix_gradient";
   check_dtype(op, "displacement_gradient", displacement_gradient, {DType::float32});
   check(displacement_gradient.channels() == 3, op, [&] {
@@ -78,6 +87,9 @@ void warp_matrix_gradient(const View& displacement_gradient, const View& out) {
   });
   check_dtype(op, "out", out, {DType::float64});
   check_shape(op, "out", out, {displacement_gradient.batch(), 1, 1, 3, 4});
+  if (on_cuda(op, {{"displacement_gradient", displacement_gradient}, {"out", out}})) {
+    return cuda::warp_matrix_gradient(displacement_gradient, out, execution);
+  }
   const std::unique_ptr<double[]> partial(
       new double[12 * displacement_gradient.batch() * displacement_gradient.depth()]);
   MASR_PICK(warp_matrix_gradient)(displacement_gradient, out, partial.get());

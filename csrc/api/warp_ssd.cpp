@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "cpu/warp_ssd.h"
+#include "cuda/ops.h"
 
 namespace masr {
 namespace {
@@ -60,8 +61,14 @@ void check_arguments(const WarpSsd& in, const View& value, const View& total_wei
 
 }  // namespace
 
-void warp_ssd(const WarpSsd& in, const View& value, const View& total_weight, const View& gradient) {
+void warp_ssd(const WarpSsd& in, const View& value, const View& total_weight, const View& gradient,
+              const Execution& execution) {
   check_arguments(in, value, total_weight, gradient);
+  if (on_cuda(op, {{"fixed", in.fixed}, {"moving", in.moving}, {"displacement", in.displacement},
+                   {"matrix", in.matrix}, {"weights", in.weights}, {"moving_mask", in.moving_mask},
+                   {"value", value}, {"total_weight", total_weight}, {"gradient", gradient}})) {
+    return cuda::warp_ssd(in, value, total_weight, gradient, execution);
+  }
   const View& fixed = in.fixed;
   const bool to_matrix = gradient && gradient.dtype == DType::float64;
   const bool to_field = gradient && !to_matrix;

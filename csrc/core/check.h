@@ -16,8 +16,6 @@ void check(bool condition, const char* op, Message&& message) {
 }
 
 inline void check_dtype(const char* op, const char* argument, const View& view, std::initializer_list<DType> allowed) {
-  check(view.device == Device::cpu, op,
-        [&] { return std::string(argument) + " must be in CPU memory, there is no CUDA kernel of this op: use .cpu()"; });
   for (DType type : allowed) {
     if (view.dtype == type) return;
   }
@@ -34,6 +32,28 @@ inline void check_shape(const char* op, const char* argument, const View& view,
   wanted.dtype = view.dtype;
   throw std::invalid_argument(std::string(op) + ": " + argument + " must be " + describe(wanted) + ", got " +
                               describe(view));
+}
+
+/// An array as an op's caller knows it.
+struct Argument {
+  const char* name;
+  const View& view;
+};
+
+/// Whether the arrays of an op are in CUDA memory; throws unless all are on the device of the first. Arrays that were
+/// not given are passed over.
+inline bool on_cuda(const char* op, std::initializer_list<Argument> arguments) {
+  const auto place = [](const View& view) {
+    return view.device == Device::cpu ? std::string("cpu") : "cuda:" + std::to_string(view.device_index);
+  };
+  const Argument& first = *arguments.begin();
+  for (const Argument& other : arguments) {
+    check(!other.view || place(other.view) == place(first.view), op, [&] {
+      return std::string(other.name) + " must be on " + place(first.view) + " as " + first.name + " is, got " +
+             place(other.view);
+    });
+  }
+  return first.view.device == Device::cuda;
 }
 
 }  // namespace masr

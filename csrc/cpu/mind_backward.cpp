@@ -24,13 +24,6 @@ class PaddedVolume {
   Scratch scratch_;
 };
 
-/// In how many of the `taps` clamped places around voxel i of an axis of n voxels j lies: the adjoint of replication.
-Index times_read(Index j, Index i, Index n, Index radius) {
-  const Index low = j == 0 ? -radius : larger(j - i, -radius);
-  const Index high = j == n - 1 ? radius : smaller(j - i, radius);
-  return larger(high - low + 1, 0);
-}
-
 /// Sums along x of a row: the adjoint of the box filter with replicated border.
 void spread_along_x(const float* row, float* out, Index width, Index radius) {
   for (Index x = 0; x < width; x += lanes) {
@@ -95,13 +88,6 @@ void distance_gradient(const float* const (&sums)[12], float scale, Bounds bound
   }
 }
 
-/// The voxels i of an axis of n with clamp(i + offset) = j.
-struct Readers {
-  Index begin, end;
-  Readers(Index j, Index offset, Index n)
-      : begin(offset > 0 || j > 0 ? larger(0, j - offset) : 0), end(offset < 0 || j < n - 1 ? smaller(n, j - offset + 1) : n) {}
-};
-
 /// Sweep 3: collects the gradient of rows of the image.
 class Collector {
  public:
@@ -122,7 +108,7 @@ class Collector {
         for (Index x = 0; x < width; ++x) total[clamp_index(x + offset, width)] += part[x];
       } else {
         const Index here = axis == 0 ? z : y;
-        const Readers readers(here, offset, g_.size[axis]);
+        const Readers<Index> readers(here, offset, g_.size[axis]);
         for (Index i = readers.begin; i < readers.end; ++i) {
           add_neighbour_gradient(neighbour, axis == 0 ? i : z, axis == 0 ? y : i, total);
         }

@@ -28,18 +28,6 @@ class Tiles {
   const Index planes_;
 };
 
-/// Bounds of V for a given mean over the volume; a mean that is NaN makes everything NaN.
-struct Bounds {
-  float low, high;
-
-  explicit Bounds(float mean) : low(mind_lower_bound * mean), high(mind_upper_bound * mean) {}
-  vec apply(vec v) const {
-    v = v >= low ? v : (v != v ? v : splat(low));
-    v = v > high ? splat(high) : v;
-    return maximum(splat(mind_smallest_variance), v);
-  }
-};
-
 /// Sums over the patch less the least of the 12, at x, x + 1, ...; returns V, their mean times `scale`.
 static inline vec relative_distances(const float* const (&rows)[12], Index x, float scale, vec (&distance)[12]) {
   for (int k = 0; k < 12; ++k) distance[k] = load(rows[k] + x);

@@ -1,13 +1,11 @@
 // Energies of differences of a field, value and gradient in one pass: each voxel reads its neighbours and writes its
 // own entry of the gradient, so tasks share nothing. Bound by the 8 bytes a voxel and channel that must move.
-//
-// Differences are taken of differences, never as a weighted sum of values: neighbours in a smooth field are close, so
-// their difference is exact.
 #include "cpu/regularisation.h"
 
 #include "cpu/convert.h"
 #include "cpu/lanes.h"
 #include "cpu/scratch.h"
+#include "math/regularisation.h"
 
 namespace masr::MASR_ISA {
 namespace {
@@ -36,8 +34,8 @@ double sum_row(std::int64_t width, std::int64_t margin, Step&& step) {
   return total + sum(chunk);
 }
 
-/// Calls row_energy(z, y, read, target) for every row and keeps the sum of what it returns by task; read(dz, dy) gives a
-/// neighbouring row, clamped to the volume, and target takes the gradient.
+/// Calls row_energy(z, y, read, target) for every row and keeps the sum of what it returns by task; read(dz, dy) gives
+/// a neighbouring row, clamped to the volume, and target takes the gradient.
 template <class RowEnergy>
 void for_rows(const View& field, int rows_read, double* sums, const View& gradient, RowEnergy&& row_energy) {
   const RegularisationTasks tasks(field);
@@ -62,40 +60,6 @@ void for_rows(const View& field, int rows_read, double* sums, const View& gradie
   });
 }
 
-/// Weights of the [1 -2 1] differences centred on i - 1, i and i + 1: 0 where they would leave the axis.
-struct Curvature {
-  float before, here, after;
-
-  Curvature(std::int64_t i, std::int64_t n, double weight)
-      : before(inside(i - 1, n) ? float(weight) : 0.0f), here(inside(i, n) ? float(weight) : 0.0f),
-        after(inside(i + 1, n) ? float(weight) : 0.0f) {}
-
-  static bool inside(std::int64_t i, std::int64_t n) { return i >= 1 && i <= n - 2; }
-
-  /// `u` holds five neighbours along the axis. Adds half the gradient, returns the energy.
-  template <class V>
-  V add(const V (&u)[5], V& gradient) const {
-    const V d01 = u[1] - u[0], d12 = u[2] - u[1], d23 = u[3] - u[2], d34 = u[4] - u[3];
-    const V middle = d23 - d12;
-    gradient += (d12 - d01) * before - middle * (2.0f * here) + (d34 - d23) * after;
-    return middle * middle * here;
-  }
-};
-
-/// The mixed differences on the four cells around the middle of 3 x 3 neighbours, where replicated neighbours give
-/// zero. Adds half the gradient, returns the energy of the last cell.
-template <class V>
-V add_mixed(const V (&u)[3][3], float weight, V& gradient) {
-  V low[3], high[3];
-  for (int k = 0; k < 3; ++k) {
-    low[k] = u[k][1] - u[k][0];
-    high[k] = u[k][2] - u[k][1];
-  }
-  const V last = high[2] - high[1];
-  gradient += ((last - (high[1] - high[0])) - ((low[2] - low[1]) - (low[1] - low[0]))) * weight;
-  return last * last * weight;
-}
-
 }  // namespace
 
 void diffusion_energy(const View& field, const double (&weight)[3], double* sums, const View& gradient) {
@@ -106,11 +70,13 @@ void diffusion_energy(const View& field, const double (&weight)[3], double* sums
     return sum_row(width, 1, [&](auto place, auto kind, std::int64_t x) __attribute__((always_inline)) {
       using V = decltype(kind);
       const V u = get<V>(here + x);
-      const V z0 = u - get<V>(above + x), z1 = get<V>(below + x) - u;
-      const V y0 = u - get<V>(before + x), y1 = get<V>(after + x) - u;
-      const V x0 = u - neighbour<V>(place, here, x - 1, width), x1 = neighbour<V>(place, here, x + 1, width) - u;
-      put<V>(target + x, ((z0 - z1) * wz + (y0 - y1) * wy + (x0 - x1) * wx) * 2.0f);
-      return z1 * z1 * wz + y1 * y1 * wy + x1 * x1 * wx;
+      V half{};
+      V energy = add_slope<V>(get<V>(above + x), u, get<V>(below + x), wz, half);
+      energy += add_slope<V>(get<V>(before + x), u, get<V>(after + x), wy, half);
+      energy += add_slope<V>(neighbour<V>(place, here, x - 1, width), u, neighbour<V>(place, here, x + 1, width), wx,
+                             half);
+      put<V>(target + x, half * 2.0f);
+      return energy;
     });
   });
 }

@@ -28,11 +28,6 @@ void with_padding(Padding padding, F&& f) {
   f(PaddingIs<Padding::zeros>{});
 }
 
-template <class V>
-static inline V lerp(V a, V b, V t) {
-  return a + (b - a) * t;
-}
-
 /// Blocks of `lanes` voxels that are located at once by the passes along x: long enough runs of one channel to keep the
 /// channels, whose planes often lie a multiple of the cache's way apart, from evicting one another.
 inline constexpr int blocks_at_once = 256 / lanes;

@@ -18,10 +18,11 @@ __attribute__((always_inline)) inline void interpolate(const T* p, const Grid& g
     const auto fz = piece.splat(cells.fraction[0][i]), fy = piece.splat(cells.fraction[1][i]),
                fx = piece.splat(cells.fraction[2][i]);
     const T* q = p + c;
-    const auto a = lerp(piece.load(q), piece.load(q + x), fx), b = lerp(piece.load(q + y), piece.load(q + y + x), fx);
     const T* r = q + z;
-    const auto d = lerp(piece.load(r), piece.load(r + x), fx), e = lerp(piece.load(r + y), piece.load(r + y + x), fx);
-    piece.store(out + c, lerp(lerp(a, b, fy), lerp(d, e, fy), fz));
+    const decltype(piece.load(q)) corner[8] = {piece.load(q),         piece.load(q + x), piece.load(q + y),
+                                               piece.load(q + y + x), piece.load(r),     piece.load(r + x),
+                                               piece.load(r + y),     piece.load(r + y + x)};
+    piece.store(out + c, masr::interpolate(corner, fz, fy, fx));
   });
 }
 

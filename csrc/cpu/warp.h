@@ -1,20 +1,9 @@
 #pragma once
 
+#include "core/warp.h"
 #include "cpu/isa.h"
-#include "masr/sampling.h"
 
 namespace masr {
-
-/// What forward and backward pass have in common; see masr/warp.h.
-struct Warp {
-  View image, displacement, matrix;
-  Padding padding;
-  Interpolation mode;
-
-  const double* matrix_of(std::int64_t n) const {
-    return matrix ? matrix.at<double>(matrix.batch() == 1 ? 0 : n, 0, 0, 0, 0) : nullptr;
-  }
-};
 
 /// Image planes a task of warp_backward owns.
 inline constexpr std::int64_t slab_planes = 16;

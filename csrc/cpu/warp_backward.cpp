@@ -31,18 +31,6 @@ __attribute__((always_inline)) inline void scatter_plane(Piece piece, float* p, 
   piece.store(q + grid.step[2], piece.load(q + grid.step[2]) + upper_right);
 }
 
-/// Adds g times the slopes of the value within a cell along z, y, x. `v`: at its corners with lower x, in the order
-/// (z, y) = 00, 01, 10, 11; `d`: the differences from there to the corners with upper x.
-template <class V>
-__attribute__((always_inline)) inline void add_slopes(V g, V v0, V v1, V v2, V v3, V d0, V d1, V d2, V d3, V fz, V fy,
-                                                      V fx, V& sum_z, V& sum_y, V& sum_x) {
-  const V a0 = v0 + d0 * fx, a1 = v1 + d1 * fx, a2 = v2 + d2 * fx, a3 = v3 + d3 * fx;
-  const V e0 = a1 - a0, e1 = a3 - a2;
-  sum_z += g * ((a2 + e1 * fy) - (a0 + e0 * fy));
-  sum_y += g * lerp(e0, e1, fz);
-  sum_x += g * lerp(lerp(d0, d1, fy), lerp(d2, d3, fy), fz);
-}
-
 /// One row of the output.
 template <class T, Padding padding, bool to_image>
 struct RowBackward {
@@ -118,14 +106,13 @@ struct RowBackward {
                  fx = piece.splat(cells.fraction[2][i]), go = piece.load(g + c);
       if (wanted) {
         const T *p = image + c, *q = p + dz;
-        const auto v0 = piece.load(p), v2 = piece.load(p + dy), v4 = piece.load(q), v6 = piece.load(q + dy);
-        const auto x0 = piece.load(p + dx) - v0, x1 = piece.load(p + dy + dx) - v2, x2 = piece.load(q + dx) - v4,
-                   x3 = piece.load(q + dy + dx) - v6;
-        decltype(piece.load(g)) slope_z = {}, slope_y = {}, slope_x = {};
-        add_slopes(go, v0, v2, v4, v6, x0, x1, x2, x3, fz, fy, fx, slope_z, slope_y, slope_x);
-        sum_z += piece.extend(slope_z);
-        sum_y += piece.extend(slope_y);
-        sum_x += piece.extend(slope_x);
+        const decltype(piece.load(p)) corner[8] = {piece.load(p), piece.load(p + dx), piece.load(p + dy),
+                                                   piece.load(p + dy + dx), piece.load(q), piece.load(q + dx),
+                                                   piece.load(q + dy), piece.load(q + dy + dx)};
+        const auto slopes = interpolate_with_slopes(corner, fz, fy, fx);
+        sum_z += piece.extend(go * slopes.z);
+        sum_y += piece.extend(go * slopes.y);
+        sum_x += piece.extend(go * slopes.x);
       }
       if constexpr (to_image) {
         const auto above = go * fz;
@@ -199,11 +186,13 @@ struct RowBackward {
           const vec g = load_row(gradient.at<T>(n, c, z, y, x), gradient.stride[4], count);
           if (field) {
             const T *p = warp.image.at<T>(n, c, 0, 0, 0), *q = p + dz;
-            const vec v0 = gather(p, cells.offset), v2 = gather(p + dy, cells.offset), v4 = gather(q, cells.offset),
-                      v6 = gather(q + dy, cells.offset);
-            const vec x0 = gather(p + dx, cells.offset) - v0, x1 = gather(p + dy + dx, cells.offset) - v2,
-                      x2 = gather(q + dx, cells.offset) - v4, x3 = gather(q + dy + dx, cells.offset) - v6;
-            add_slopes(g, v0, v2, v4, v6, x0, x1, x2, x3, fz, fy, fx, total[b][0], total[b][1], total[b][2]);
+            const auto at = [&](const T* from) { return gather(from, cells.offset); };
+            const vec corner[8] = {at(p), at(p + dx), at(p + dy), at(p + dy + dx), at(q), at(q + dx), at(q + dy),
+                                   at(q + dy + dx)};
+            const ValueAndSlopes<vec> slopes = interpolate_with_slopes(corner, fz, fy, fx);
+            total[b][0] += g * slopes.z;
+            total[b][1] += g * slopes.y;
+            total[b][2] += g * slopes.x;
           }
           if constexpr (to_image) {
             const vec above = g * fz, below = g - above;

@@ -23,22 +23,15 @@ struct Sums {
   vec z{}, y{}, x{};  ///< of (moving - fixed) d moving / d position
 };
 
-/// Adds some channels of one voxel, or one channel of `lanes` voxels. `corner`: 0 is the lower (z, y, x), 1 the upper x,
-/// 2 the upper y, 4 the upper z.
+/// Adds some channels of one voxel, or one channel of `lanes` voxels.
 template <class Piece, class V>
 __attribute__((always_inline)) inline void add(Piece piece, const V (&corner)[8], V fixed, V fz, V fy, V fx, Sums& sums) {
-  const V x00 = corner[1] - corner[0], x01 = corner[3] - corner[2];
-  const V x10 = corner[5] - corner[4], x11 = corner[7] - corner[6];
-  const V f00 = corner[0] + x00 * fx, f01 = corner[2] + x01 * fx;
-  const V f10 = corner[4] + x10 * fx, f11 = corner[6] + x11 * fx;
-  const V y0 = f01 - f00, y1 = f11 - f10;
-  const V f0 = f00 + y0 * fy, f1 = f10 + y1 * fy;
-  const V dz = f1 - f0;
-  const V residual = f0 + dz * fz - fixed;
+  const ValueAndSlopes<V> moving = interpolate_with_slopes(corner, fz, fy, fx);
+  const V residual = moving.value - fixed;
   sums.squared += piece.extend(residual * residual);
-  sums.z += piece.extend(residual * dz);
-  sums.y += piece.extend(residual * lerp(y0, y1, fz));
-  sums.x += piece.extend(residual * lerp(lerp(x00, x01, fy), lerp(x10, x11, fy), fz));
+  sums.z += piece.extend(residual * moving.z);
+  sums.y += piece.extend(residual * moving.y);
+  sums.x += piece.extend(residual * moving.x);
 }
 
 /// A number of channels known to the compiler, for unrolled code.

@@ -4,13 +4,7 @@
 
 #include <utility>
 
-#if !defined(MASR_HOST_DEVICE)
-#if defined(__CUDACC__)
-#define MASR_HOST_DEVICE __host__ __device__
-#else
-#define MASR_HOST_DEVICE
-#endif
-#endif
+#include "math/host_device.h"
 
 namespace masr {
 namespace {  // internal linkage: the CPU compiles this for several instruction sets
@@ -23,9 +17,15 @@ struct NeighbourPair {
 constexpr NeighbourPair dns_pairs[12] = {{0, 2}, {0, 3}, {0, 4}, {0, 5}, {1, 2}, {1, 3},
                                          {1, 4}, {1, 5}, {2, 4}, {2, 5}, {3, 4}, {3, 5}};
 
+/// The number of a pair as a type, which a kernel on the GPU can convert too.
+template <int number>
+struct PairNumber {
+  MASR_HOST_DEVICE constexpr operator int() const { return number; }
+};
+
 template <class F, int... pair>
 MASR_HOST_DEVICE inline void for_each_pair(F&& f, std::integer_sequence<int, pair...>) {
-  (f(std::integral_constant<int, pair>{}), ...);
+  (f(PairNumber<pair>{}), ...);
 }
 /// f(0) ... f(11) with constant arguments: unrolled, so that arrays over the pairs live in registers.
 template <class F>

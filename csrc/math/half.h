@@ -1,13 +1,23 @@
-// float16 and bfloat16 storage as plain integers, rounding to nearest even; the CPU's path where it has no instruction.
+// float16 and bfloat16 storage as plain integers, rounding to nearest even; the path
+// where there is no instruction.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
+#include "math/host_device.h"
+
+#if defined(__CUDACC__)
+#include <cuda_fp16.h>
+#endif
+
 namespace masr {
 namespace {  // internal linkage: this header is compiled for several instruction sets
 
-inline float half_to_float(std::uint16_t half) {
+MASR_HOST_DEVICE inline float half_to_float(std::uint16_t half) {
+#if defined(__CUDA_ARCH__)
+  return __half2float(__ushort_as_half(half));
+#else
   const std::uint32_t sign = std::uint32_t(half & 0x8000u) << 16;
   const std::uint32_t exponent = (half >> 10) & 0x1Fu, mantissa = half & 0x3FFu;
   std::uint32_t bits;
@@ -23,9 +33,13 @@ inline float half_to_float(std::uint16_t half) {
   }
   std::memcpy(&value, &bits, 4);
   return value;
+#endif
 }
 
-inline std::uint16_t float_to_half(float value) {
+MASR_HOST_DEVICE inline std::uint16_t float_to_half(float value) {
+#if defined(__CUDA_ARCH__)
+  return __half_as_ushort(__float2half_rn(value));
+#else
   std::uint32_t bits;
   std::memcpy(&bits, &value, 4);
   const std::uint16_t sign = std::uint16_t((bits >> 16) & 0x8000u);
@@ -41,16 +55,17 @@ inline std::uint16_t float_to_half(float value) {
   }
   const std::uint32_t odd = (bits >> 13) & 1u;
   return sign | std::uint16_t((bits - 0x38000000u + 0xFFFu + odd) >> 13);
+#endif
 }
 
-inline float bfloat16_to_float(std::uint16_t value) {
+MASR_HOST_DEVICE inline float bfloat16_to_float(std::uint16_t value) {
   const std::uint32_t bits = std::uint32_t(value) << 16;
   float result;
   std::memcpy(&result, &bits, 4);
   return result;
 }
 
-inline std::uint16_t float_to_bfloat16(float value) {
+MASR_HOST_DEVICE inline std::uint16_t float_to_bfloat16(float value) {
   std::uint32_t bits;
   std::memcpy(&bits, &value, 4);
   if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return std::uint16_t((bits >> 16) | 0x40u);

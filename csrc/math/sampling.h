@@ -40,7 +40,8 @@ MASR_HOST_DEVICE inline auto within(Float position, std::int32_t n) {
   return (position >= 0.0f) & (position <= float(n - 1));
 }
 
-/// A position between the voxels `lower` and `lower + 1` of an axis: value = (1 - fraction) f[lower] + fraction f[lower + 1].
+/// A position between the voxels `lower` and `lower + 1` of an axis: value = (1 - fraction) f[lower] + fraction f[lower
+/// + 1].
 template <class Float>
 struct CellOf {
   typename Numbers<Float>::Int lower;
@@ -49,8 +50,8 @@ struct CellOf {
 };
 using Cell = CellOf<float>;
 
-/// padding = "border": the position is clamped to [0, n - 1]; NaN gives voxel 0 with slope 0. 0 <= lower <= max(n - 2, 0);
-/// with n == 1 the fraction is 0 and voxel lower + 1 does not exist: read voxel 0 instead.
+/// padding = "border": the position is clamped to [0, n - 1]; NaN gives voxel 0 with slope 0. 0 <= lower <= max(n - 2,
+/// 0); with n == 1 the fraction is 0 and voxel lower + 1 does not exist: read voxel 0 instead.
 template <class Float>
 MASR_HOST_DEVICE inline CellOf<Float> border_cell(Float position, std::int32_t n) {
   using Int = typename Numbers<Float>::Int;
@@ -70,7 +71,43 @@ MASR_HOST_DEVICE inline CellOf<Float> zeros_cell(Float position, std::int32_t n)
   return {lower, clamped - Numbers<Float>::to_float(lower), (position >= low) & (position <= high) ? one : zero};
 }
 
-/// mode = "nearest": the voxel whose centre is nearest, halves upwards; outside it is clamped ("border") or -1 ("zeros").
+/// Position along an axis, rounded to float32 once: M (z, y, x, 1) + u, `row` being that row of M.
+MASR_HOST_DEVICE inline float sampling_position(const double (&row)[4], double z, double y, double x, float u) {
+  return float(((row[0] * z + row[1] * y + row[3]) + x * row[2]) + double(u));
+}
+
+template <class V>
+MASR_INLINE V lerp(V a, V b, V t) {
+  return a + (b - a) * t;
+}
+
+/// The value within a cell. `corner`: 0 is the lower (z, y, x), 1 the upper x, 2 the upper y, 4 the upper z.
+template <class V>
+MASR_INLINE V interpolate(const V (&corner)[8], V fz, V fy, V fx) {
+  const V below = lerp(lerp(corner[0], corner[1], fx), lerp(corner[2], corner[3], fx), fy);
+  const V above = lerp(lerp(corner[4], corner[5], fx), lerp(corner[6], corner[7], fx), fy);
+  return lerp(below, above, fz);
+}
+
+/// Value within a cell and its slopes along z, y, x.
+template <class V>
+struct ValueAndSlopes {
+  V value, z, y, x;
+};
+template <class V>
+MASR_INLINE ValueAndSlopes<V> interpolate_with_slopes(const V (&corner)[8], V fz, V fy, V fx) {
+  const V x00 = corner[1] - corner[0], x01 = corner[3] - corner[2];
+  const V x10 = corner[5] - corner[4], x11 = corner[7] - corner[6];
+  const V f00 = corner[0] + x00 * fx, f01 = corner[2] + x01 * fx;
+  const V f10 = corner[4] + x10 * fx, f11 = corner[6] + x11 * fx;
+  const V y0 = f01 - f00, y1 = f11 - f10;
+  const V f0 = f00 + y0 * fy, f1 = f10 + y1 * fy;
+  const V dz = f1 - f0;
+  return {f0 + dz * fz, dz, lerp(y0, y1, fz), lerp(lerp(x00, x01, fy), lerp(x10, x11, fy), fz)};
+}
+
+/// mode = "nearest": the voxel whose centre is nearest, halves upwards; outside it is clamped ("border") or -1
+/// ("zeros").
 template <class Float>
 MASR_HOST_DEVICE inline typename Numbers<Float>::Int nearest_voxel(Float position, std::int32_t n, bool zeros) {
   using Int = typename Numbers<Float>::Int;

@@ -1,5 +1,7 @@
 #include "python/array.h"
 
+#include "python/execution.h"
+
 namespace py = pybind11;
 
 namespace masr::python {
@@ -29,7 +31,7 @@ Array Array::from(py::handle object) {
   const auto [device_type, device_index] = object.attr("__dlpack_device__")().cast<std::pair<int, int>>();
   // On CUDA the caller guarantees the stream; -1 asks the producer not to synchronise.
   py::object capsule =
-      device_type == 2 ? object.attr("__dlpack__")(py::arg("stream") = -1) : object.attr("__dlpack__")();
+      device_type == dlpack::cuda ? object.attr("__dlpack__")(py::arg("stream") = -1) : object.attr("__dlpack__")();
   auto* managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
   if (managed == nullptr) throw py::error_already_set();
   PyCapsule_SetName(capsule.ptr(), "used_dltensor");
@@ -39,13 +41,9 @@ Array Array::from(py::handle object) {
   if (tensor.ndim != 5) {
     throw py::value_error("pymasr: expected 5 axes (N, C, D, H, W), got " + std::to_string(tensor.ndim));
   }
-  if (tensor.device.type != 1 && tensor.device.type != 2 && tensor.device.type != 3) {
-    throw py::value_error("pymasr: arrays must be in CPU or CUDA memory, got DLPack device type " +
-                          std::to_string(tensor.device.type));
-  }
   View& view = array.view_;
   view.dtype = dtype_of(tensor.dtype);
-  view.device = tensor.device.type == 2 ? Device::cuda : Device::cpu;
+  view.device = device_of(tensor.device);
   view.device_index = device_index;
   view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
   std::int64_t stride = 1;

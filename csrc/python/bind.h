@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include "python/array.h"
+#include "python/execution.h"
 
 namespace masr::python {
 

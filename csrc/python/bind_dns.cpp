@@ -16,16 +16,17 @@ DnsReduction reduction_named(const std::string& text) {
 
 void bind_dns(py::module_& m) {
   m.def("dns", [](const Array& features, const std::vector<std::int64_t>& dilations, const std::string& reduction,
-                  float eps, const Array& out) {
+                  float eps, const Array& out, const PythonExecution& execution) {
     const DnsReduction kind = reduction_named(reduction);
     py::gil_scoped_release release;
-    dns(features.view(), dilations, kind, eps, out.view());
+    dns(features.view(), dilations, kind, eps, out.view(), execution.value());
   });
   m.def("dns_backward", [](const Array& features, const Array& gradient, const std::vector<std::int64_t>& dilations,
-                           const std::string& reduction, float eps, const Array& out) {
+                           const std::string& reduction, float eps, const Array& out,
+                           const PythonExecution& execution) {
     const DnsReduction kind = reduction_named(reduction);
     py::gil_scoped_release release;
-    dns_backward(features.view(), gradient.view(), dilations, kind, eps, out.view());
+    dns_backward(features.view(), gradient.view(), dilations, kind, eps, out.view(), execution.value());
   });
 }
 

@@ -8,14 +8,16 @@ namespace masr::python {
 void bind_regularisation(py::module_& m) {
   using Spacing = std::array<double, 3>;
   m.def("diffusion_energy",
-        [](const Array& field, const Spacing& spacing, const Array& value, const Array& gradient) {
+        [](const Array& field, const Spacing& spacing, const Array& value, const Array& gradient,
+           const PythonExecution& execution) {
           py::gil_scoped_release release;
-          diffusion_energy(field.view(), spacing, value.view(), gradient.view());
+          diffusion_energy(field.view(), spacing, value.view(), gradient.view(), execution.value());
         });
   m.def("bending_energy",
-        [](const Array& field, const Spacing& spacing, const Array& value, const Array& gradient) {
+        [](const Array& field, const Spacing& spacing, const Array& value, const Array& gradient,
+           const PythonExecution& execution) {
           py::gil_scoped_release release;
-          bending_energy(field.view(), spacing, value.view(), gradient.view());
+          bending_energy(field.view(), spacing, value.view(), gradient.view(), execution.value());
         });
 }
 

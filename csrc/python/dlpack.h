@@ -5,8 +5,10 @@
 
 namespace dlpack {
 
+constexpr std::int32_t cpu = 1, cuda = 2, cuda_host = 3;
+
 struct Device {
-  std::int32_t type;  // 1 CPU, 2 CUDA, 3 CUDA host memory
+  std::int32_t type;  // one of the above, or another
   std::int32_t index;
 };
 

@@ -45,10 +45,27 @@ def _is_watched(tensor: torch.Tensor) -> bool:
             or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 
-def call(kernel, *arguments):
-    """Run a function of ``pymasr._C`` on 5-D tensors (None passes), with as many threads as torch uses."""
-    _C.set_num_threads(torch.get_num_threads())
-    kernel(*(a.detach() if isinstance(a, torch.Tensor) else a for a in arguments))
+def call(kernel, *arguments, deterministic: bool = False):
+    """Run a function of ``pymasr._C`` on 5-D tensors (None passes).
+
+    On the CPU with as many threads as torch uses; on CUDA on torch's current stream of the tensors' device, with
+    scratch memory from torch and without waiting. `deterministic`: CUDA takes sums that many threads add to in a fixed
+    way.
+    """
+    device = next((a.device for a in arguments if isinstance(a, torch.Tensor) and a.is_cuda), None)
+    arguments = [a.detach() if isinstance(a, torch.Tensor) else a for a in arguments]
+    if device is None:
+        _C.set_num_threads(torch.get_num_threads())
+        kernel(*arguments, (0, None, deterministic))
+        return
+    with torch.cuda.device(device):
+        stream = torch.cuda.current_stream(device).cuda_stream
+        kernel(*arguments, (stream, functools.partial(torch.empty, dtype=torch.uint8, device=device), deterministic))
+
+
+def in_fixed_order(deterministic: bool | None) -> bool:
+    """Whether CUDA shall sum in a fixed way: as asked for, or as ``torch.use_deterministic_algorithms`` says."""
+    return torch.are_deterministic_algorithms_enabled() if deterministic is None else bool(deterministic)
 
 
 def require_tensor(op: str, name: str, value, *, channels: int | None = None, dtypes=FLOATING) -> None:

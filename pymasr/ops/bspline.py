@@ -132,7 +132,8 @@ def bspline_adjoint(gradient: torch.Tensor, spacing: int | Sequence[int],
         (C, gz, gy, gx) or (N, C, gz, gy, gx) float32, with ``bspline_control_shape(shape, spacing)`` points.
 
     Differentiable. Beside the result it needs, for every 16 planes of `gradient`, at most 15 / spacing + 5 planes of
-    the control grid. Raises TypeError or ValueError for another shape or type.
+    the control grid; on CUDA about 1 / spacing_x + 1 / (spacing_x spacing_y) of `gradient`. Raises TypeError or
+    ValueError for another shape or type.
     """
     op = "bspline_adjoint"
     require_tensor(op, "gradient", gradient, dtypes=FLOAT32)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 
 from pymasr import _C
-from pymasr.ops._common import as_rank, batched, call, custom_op, numpy_entry, refuse_gradient, require_tensor
+from pymasr.ops._common import (
+    as_rank,
+    batched,
+    call,
+    custom_op,
+    in_fixed_order,
+    numpy_entry,
+    refuse_gradient,
+    require_tensor,
+)
 
 
 def _new_field(like: torch.Tensor) -> torch.Tensor:
@@ -17,7 +26,8 @@ def _new_gradients(field, wanted):
 
 
 @custom_op("pymasr::compose", mutates_args=())
-def _compose(outer: torch.Tensor, inner: torch.Tensor, zeros: bool) -> torch.Tensor:
+def _compose(outer: torch.Tensor, inner: torch.Tensor, zeros: bool, deterministic: bool = False) -> torch.Tensor:
+    """`deterministic` is for the backward pass."""
     out = _new_field(inner)
     call(_C.compose, outer, inner, zeros, out)
     return out
@@ -30,15 +40,16 @@ def _compose_out(outer: torch.Tensor, inner: torch.Tensor, zeros: bool, out: tor
 
 @custom_op("pymasr::compose_backward", mutates_args=())
 def _compose_backward(outer: torch.Tensor, inner: torch.Tensor, zeros: bool, gradient: torch.Tensor,
-                      wanted: list[bool]) -> tuple[torch.Tensor, torch.Tensor]:
+                      wanted: list[bool], deterministic: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     gradients = _new_gradients(inner, wanted)
     given = (g if w else None for g, w in zip(gradients, wanted, strict=True))
-    call(_C.compose_backward, outer, inner, zeros, gradient, *given)
+    call(_C.compose_backward, outer, inner, zeros, gradient, *given, deterministic=deterministic)
     return gradients
 
 
 @custom_op("pymasr::exponential", mutates_args=())
-def _exponential(velocity: torch.Tensor, steps: int) -> torch.Tensor:
+def _exponential(velocity: torch.Tensor, steps: int, deterministic: bool = False) -> torch.Tensor:
+    """`deterministic` is for the backward pass."""
     out = _new_field(velocity)
     call(_C.exponential, velocity, steps, out)
     return out
@@ -50,14 +61,15 @@ def _exponential_out(velocity: torch.Tensor, steps: int, out: torch.Tensor) -> N
 
 
 @custom_op("pymasr::exponential_backward", mutates_args=())
-def _exponential_backward(velocity: torch.Tensor, steps: int, gradient: torch.Tensor) -> torch.Tensor:
+def _exponential_backward(velocity: torch.Tensor, steps: int, gradient: torch.Tensor,
+                          deterministic: bool = False) -> torch.Tensor:
     out = _new_field(velocity)
-    call(_C.exponential_backward, velocity, steps, gradient, out)
+    call(_C.exponential_backward, velocity, steps, gradient, out, deterministic=deterministic)
     return out
 
 
 @_compose.register_fake
-def _(outer, inner, zeros):
+def _(outer, inner, zeros, deterministic=False):
     return _new_field(inner)
 
 
@@ -67,12 +79,12 @@ def _(outer, inner, zeros, out):
 
 
 @_compose_backward.register_fake
-def _(outer, inner, zeros, gradient, wanted):
+def _(outer, inner, zeros, gradient, wanted, deterministic=False):
     return _new_gradients(inner, wanted)
 
 
 @_exponential.register_fake
-def _(velocity, steps):
+def _(velocity, steps, deterministic=False):
     return _new_field(velocity)
 
 
@@ -82,28 +94,28 @@ def _(velocity, steps, out):
 
 
 @_exponential_backward.register_fake
-def _(velocity, steps, gradient):
+def _(velocity, steps, gradient, deterministic=False):
     return _new_field(velocity)
 
 
 def _setup_compose(ctx, inputs, output):
-    outer, inner, ctx.zeros = inputs
+    outer, inner, ctx.zeros, ctx.deterministic = inputs
     ctx.save_for_backward(outer, inner)
 
 
 def _backward_compose(ctx, gradient):
     wanted = list(ctx.needs_input_grad[:2])
-    gradients = _compose_backward(*ctx.saved_tensors, ctx.zeros, gradient, wanted)
-    return *(g if w else None for g, w in zip(gradients, wanted, strict=True)), None
+    gradients = _compose_backward(*ctx.saved_tensors, ctx.zeros, gradient, wanted, ctx.deterministic)
+    return *(g if w else None for g, w in zip(gradients, wanted, strict=True)), None, None
 
 
 def _setup_exponential(ctx, inputs, output):
-    velocity, ctx.steps = inputs
+    velocity, ctx.steps, ctx.deterministic = inputs
     ctx.save_for_backward(velocity)
 
 
 def _backward_exponential(ctx, gradient):
-    return _exponential_backward(ctx.saved_tensors[0], ctx.steps, gradient), None
+    return _exponential_backward(ctx.saved_tensors[0], ctx.steps, gradient, ctx.deterministic), None, None
 
 
 _compose.register_autograd(_backward_compose, setup_context=_setup_compose)
@@ -122,8 +134,8 @@ def _require_steps(op: str, steps: int) -> None:
 
 
 @numpy_entry
-def compose(outer: torch.Tensor, inner: torch.Tensor, *, padding: str = "border",
-            out: torch.Tensor | None = None) -> torch.Tensor:
+def compose(outer: torch.Tensor, inner: torch.Tensor, *, padding: str = "border", out: torch.Tensor | None = None,
+            deterministic: bool | None = None) -> torch.Tensor:
     """Displacement of the map that applies `inner` first and `outer` to what it gives: inner[v] + outer[v + inner[v]].
 
     ``warp(image, compose(outer, inner))`` is ``warp(warp(image, outer), inner)`` with the image interpolated only once.
@@ -134,6 +146,7 @@ def compose(outer: torch.Tensor, inner: torch.Tensor, *, padding: str = "border"
         padding: what `outer` is outside the grid: ``"border"``, its value at the border, or ``"zeros"``. Where a
             position is NaN, ``"border"`` reads voxel 0 of that axis; the result is NaN there, as `inner` is.
         out: tensor to write to, of the same shape, sharing no memory with the arguments. Not differentiable.
+        deterministic: of the gradient on CUDA, as in :func:`pymasr.ops.warp`.
 
     Returns:
         The displacement, shaped as `inner`. Differentiable with respect to both; needs no memory beyond its results.
@@ -147,7 +160,7 @@ def compose(outer: torch.Tensor, inner: torch.Tensor, *, padding: str = "border"
         raise ValueError(f"{op}: padding must be 'border' or 'zeros', got {padding!r}")
     zeros = padding == "zeros"
     if out is None:
-        return as_rank(_compose(batched(outer), batched(inner), zeros), inner)
+        return as_rank(_compose(batched(outer), batched(inner), zeros, in_fixed_order(deterministic)), inner)
     refuse_gradient(op, outer, inner)
     _require_field(op, "out", out, inner)
     _compose_out(batched(outer), batched(inner), zeros, batched(out))
@@ -155,7 +168,8 @@ def compose(outer: torch.Tensor, inner: torch.Tensor, *, padding: str = "border"
 
 
 @numpy_entry
-def exponential(velocity: torch.Tensor, steps: int = 7, out: torch.Tensor | None = None) -> torch.Tensor:
+def exponential(velocity: torch.Tensor, steps: int = 7, out: torch.Tensor | None = None, *,
+                deterministic: bool | None = None) -> torch.Tensor:
     """Displacement of the flow of a stationary velocity field for unit time, by scaling and squaring (Arsigny et al.,
     MICCAI 2006): velocity / 2^steps, composed with itself `steps` times. ``exponential(-velocity)`` is the inverse.
 
@@ -164,6 +178,7 @@ def exponential(velocity: torch.Tensor, steps: int = 7, out: torch.Tensor | None
             (z, y, x).
         steps: 0 to 30; the scaled velocity should stay below half a voxel.
         out: tensor to write to, of the same shape, sharing no memory with the velocity. Not differentiable.
+        deterministic: of the gradient on CUDA, as in :func:`pymasr.ops.warp`.
 
     Returns:
         The displacement, shaped as `velocity`; outside the grid it is taken to be that of the border.
@@ -176,7 +191,7 @@ def exponential(velocity: torch.Tensor, steps: int = 7, out: torch.Tensor | None
     _require_field(op, "velocity", velocity)
     _require_steps(op, steps)
     if out is None:
-        return as_rank(_exponential(batched(velocity), steps), velocity)
+        return as_rank(_exponential(batched(velocity), steps, in_fixed_order(deterministic)), velocity)
     refuse_gradient(op, velocity)
     _require_field(op, "out", out, velocity)
     _exponential_out(batched(velocity), steps, batched(out))

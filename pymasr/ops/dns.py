@@ -94,8 +94,9 @@ def dns(features: torch.Tensor, dilations: Sequence[int] = (1, 2), reduction: st
         values in (0, 1]; channel = (layout * C' + c) * 12 + pair.
 
     Computed in float32. Differentiable: the gradient has the type of `features`. Beyond the result (and the gradient)
-    each thread holds one tile, usually below 1 MiB; there are no temporaries of the size of a volume. NaN features make
-    the relations NaN that read them. Raises TypeError or ValueError for arguments other than these.
+    each thread of the CPU holds one tile, usually below 1 MiB; there are no temporaries of the size of a volume. On
+    CUDA the gradient takes 12 C' float32 volumes, and C more with several layouts. NaN features make the relations NaN
+    that read them. Raises TypeError or ValueError for arguments other than these.
     """
     require_tensor("dns", "features", features)
     if reduction not in ("l2", "none"):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pymasr import _C
-from pymasr.ops._common import as_rank, batched, call, custom_op, numpy_entry, require_tensor
+from pymasr.ops._common import as_rank, batched, call, custom_op, in_fixed_order, numpy_entry, require_tensor
 
 
 def _channels_last(image: torch.Tensor) -> bool:
@@ -33,20 +33,21 @@ def _as_matrix_array(matrix: torch.Tensor | None) -> torch.Tensor | None:
 
 @custom_op("pymasr::warp", mutates_args=())
 def _warp(image: torch.Tensor, displacement: torch.Tensor | None, matrix: torch.Tensor | None, padding: str, mode: str,
-          shape: list[int]) -> torch.Tensor:
+          shape: list[int], deterministic: bool = False) -> torch.Tensor:
+    """`deterministic` is for the backward pass."""
     out = _new_like(image, shape)
     call(_C.warp, image, displacement, _as_matrix_array(matrix), padding, mode, out)
     return out
 
 
 @_warp.register_fake
-def _(image, displacement, matrix, padding, mode, shape):
+def _(image, displacement, matrix, padding, mode, shape, deterministic=False):
     return _new_like(image, shape)
 
 
 @custom_op("pymasr::warp_backward", mutates_args=())
 def _warp_backward(image: torch.Tensor, displacement: torch.Tensor | None, matrix: torch.Tensor | None, padding: str,
-                   mode: str, gradient: torch.Tensor, wanted: list[bool]) -> tuple[
+                   mode: str, gradient: torch.Tensor, wanted: list[bool], deterministic: bool = False) -> tuple[
                        torch.Tensor, torch.Tensor, torch.Tensor]:
     to_image, to_displacement, to_matrix = _new_gradients(image, gradient.shape[2:], wanted)
     field = to_displacement
@@ -59,26 +60,26 @@ def _warp_backward(image: torch.Tensor, displacement: torch.Tensor | None, matri
         gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
     if wanted[0] or moves:
         call(_C.warp_backward, image, displacement, _as_matrix_array(matrix), padding, mode, gradient,
-             to_image if wanted[0] else None, field if moves else None)
+             to_image if wanted[0] else None, field if moves else None, deterministic=deterministic)
     if wanted[2]:
         call(_C.warp_matrix_gradient, field, to_matrix[:, None, None])
     return to_image, to_displacement, to_matrix
 
 
 @_warp_backward.register_fake
-def _(image, displacement, matrix, padding, mode, gradient, wanted):
+def _(image, displacement, matrix, padding, mode, gradient, wanted, deterministic=False):
     return _new_gradients(image, gradient.shape[2:], wanted)
 
 
 def _setup(ctx, inputs, output):
-    image, displacement, matrix, ctx.padding, ctx.mode, _ = inputs
+    image, displacement, matrix, ctx.padding, ctx.mode, _, ctx.deterministic = inputs
     ctx.save_for_backward(image, displacement, matrix)
 
 
 def _backward(ctx, gradient):
     wanted = list(ctx.needs_input_grad[:3])
-    gradients = _warp_backward(*ctx.saved_tensors, ctx.padding, ctx.mode, gradient, wanted)
-    return *(g if w else None for g, w in zip(gradients, wanted)), None, None, None
+    gradients = _warp_backward(*ctx.saved_tensors, ctx.padding, ctx.mode, gradient, wanted, ctx.deterministic)
+    return *(g if w else None for g, w in zip(gradients, wanted)), None, None, None, None
 
 
 _warp.register_autograd(_backward, setup_context=_setup)
@@ -117,7 +118,7 @@ def _check(image, displacement, padding, mode, shape):
 @numpy_entry
 def warp(image: torch.Tensor, displacement: torch.Tensor | None = None, *, matrix=None, padding: str = "border",
          mode: str = "linear", shape: tuple[int, int, int] | None = None,
-         out: torch.Tensor | None = None) -> torch.Tensor:
+         out: torch.Tensor | None = None, deterministic: bool | None = None) -> torch.Tensor:
     """Backward warping: ``out[v] = image[M (v, 1) + u[v]]``, v a voxel (z, y, x) of the output.
 
     Image and output grid may differ in size, spacing and direction through the matrix. The result has the image's
@@ -136,13 +137,17 @@ def warp(image: torch.Tensor, displacement: torch.Tensor | None = None, *, matri
         mode: ``"linear"`` (trilinear) or ``"nearest"`` (halves round up; differentiable in the image only).
         shape: (d, h, w) of the output when there is no displacement; the image's by default.
         out: where to write the result, of its shape and type, in any layout; refused when a gradient is needed.
+        deterministic: on CUDA, the gradient to the image sums in a fixed way: the same input gives the same bits, for
+            more time and 8 bytes of scratch memory for each element of the image. By default as
+            ``torch.use_deterministic_algorithms`` says. The CPU always does.
 
     Returns:
         (C, d, h, w) or (N, C, d, h, w), type of the image.
 
     Differentiable in image, displacement and matrix; where a position was clamped its derivative is 0. Needs
-    no memory beyond its results; but the gradient to a float16 or bfloat16 image is summed in float32, 16 planes at a
-    time and thread, and that to a matrix without displacement makes a field, 12 bytes a voxel of the output.
+    no memory beyond its results; but the gradient to a float16 or bfloat16 image is summed in float32 (on the CPU 16
+    planes at a time and thread, on CUDA 4 bytes for each element of the image), and that to a matrix without
+    displacement makes a field, 12 bytes a voxel of the output.
 
     Raises TypeError or ValueError for other shapes and types.
     """
@@ -158,7 +163,7 @@ def warp(image: torch.Tensor, displacement: torch.Tensor | None = None, *, matri
     shape = [int(n) for n in (source.shape[2:] if shape is None else shape)]
     matrix = None if matrix is None else _matrix_argument(matrix, source)
     if out is None:
-        return as_rank(_warp(source, field, matrix, padding, mode, shape), image)
+        return as_rank(_warp(source, field, matrix, padding, mode, shape, in_fixed_order(deterministic)), image)
 
     require_tensor("warp", "out", out, dtypes=(image.dtype,))
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (source, field, matrix, out)):

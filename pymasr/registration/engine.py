@@ -65,6 +65,9 @@ class Solution:
         history: one dict an iteration: stage, level, iteration, loss, similarity, regularisation.
         stages: one dict a stage: name, seconds, peak_memory_mib (of the whole process).
         warnings: sentences for the user.
+        working: what was compared: spacing_mm of the finest working grid and whether it is coarser than the images for
+            want of `max_voxels`, whether the descriptors of either image saw it interpolated (the results never do:
+            they sample the original once), the noise that was measured and the smoothing that followed from it, voxels.
     """
 
     affine: np.ndarray
@@ -74,6 +77,7 @@ class Solution:
     history: list[dict[str, Any]]
     stages: list[dict[str, Any]]
     warnings: list[str]
+    working: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -201,7 +205,13 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
     if not after < before:
         log.warnings.append("The images don't match better than before: they were aligned already, or their "
                             "orientation or contrast is wrong.")
-    return Solution(transform, displacement, before, after, log.history, log.stages, log.warnings)
+    working = {
+        "spacing_mm": spacing,
+        "limited": spacing > 1.01 * grids.finest_spacing(fixed.geometry, moving.geometry, math.inf),
+        "fixed_interpolated": grids.interpolates(fixed.geometry, grid),
+        "moving_interpolated": grids.interpolates(moving.geometry, pairs.moving.geometry),
+        "noise": noise, "smoothing": comparison.maker.smoothing}
+    return Solution(transform, displacement, before, after, log.history, log.stages, log.warnings, working)
 
 
 def _global(pairs: Pairs, on_axes_of: Callable[[Pairs, np.ndarray], Pairs], start: np.ndarray, settings: Settings,

@@ -158,6 +158,12 @@ def moving_grid(fixed: Geometry, moving: Geometry, transform: np.ndarray, spacin
     return moving if same else grid
 
 
+def interpolates(source: Geometry, grid: Geometry) -> bool:
+    """Whether sampling `source` at the voxels of `grid` takes more than cutting, flipping and permuting its axes."""
+    matrix = voxel_matrix(grid, source)
+    return not np.allclose(matrix, np.round(matrix), rtol=0, atol=1e-3)
+
+
 def resample(array: torch.Tensor, source: Geometry, grid: Geometry) -> torch.Tensor:
     """`array` (D, H, W) on `source` sampled at the voxels of `grid`, linearly, smoothed first where `grid` is coarser;
     the very same tensor when the grids are one. Beyond the border the outer voxels go on."""

@@ -123,6 +123,7 @@ class Registration:
             "fixed": _describe(self.fixed),
             "moving": _describe(self.moving),
             "affine": np.asarray(self.solution.affine, float).tolist(),
+            "working": dict(self.solution.working),
             "similarity_before": _number(self.solution.similarity_before),
             "similarity_after": _number(self.solution.similarity_after),
             **{name: _number(value) for name, value in self._folding.items()},

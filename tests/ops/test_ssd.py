@@ -4,7 +4,6 @@ positions, the same to the bit for any thread count, and takes no memory beyond 
 import itertools
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from checks import relative_error, smooth_field
@@ -389,12 +388,15 @@ class _PeakMemory:
     def __enter__(self):
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
-        self._before = psutil.Process().memory_info().rss
+        self._before = self._status("VmRSS")
         return self
 
     def __exit__(self, *_):
+        self.bytes = self._status("VmHWM") - self._before
+
+    @staticmethod
+    def _status(field):
         with open("/proc/self/status") as file:
-            high = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-        self.bytes = high - self._before
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
 
 

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 from checks import gradients, relative_error, smooth_field
 
@@ -212,6 +211,7 @@ def test_agrees_with_grid_sample(padding):
 
 
 def test_agrees_with_simpleitk_on_an_oblique_pair():
+    sitk = pytest.importorskip("SimpleITK")
     voxels = image_of(1, (17, 18, 19))[0]
     moving = sitk.GetImageFromArray(voxels[0].numpy())
     fixed = sitk.Image([11, 12, 13], sitk.sitkFloat32)

@@ -77,6 +77,15 @@ def test_resampling_keeps_points_in_space(spacing, shift):
     assert torch.allclose(grids.resample(ramp(source), source, grid), ramp(grid), atol=0.01)
 
 
+def test_cutting_flipping_and_permuting_is_no_interpolation():
+    assert not grids.interpolates(CUBE, CUBE)
+    moving = phantom.grid((48, 20, 22), direction=FLIPPED)
+    assert not grids.interpolates(moving, grids.moving_grid(CUBE, moving, np.eye(4), 2.5, 10, 0.25))
+    turned = phantom.grid(CUBE.shape, direction=phantom.rotation(20, 0))
+    for other in (phantom.grid(CUBE.shape, (2.5, 2.5, 4.0)), turned, phantom.grid(CUBE.shape, shift=(1.0, 0, 0))):
+        assert grids.interpolates(other, CUBE)
+
+
 @pytest.mark.parametrize("shape, factor", [((20, 22, 24), 2), ((20, 24, 16), 4), ((1, 24, 16), 4)])
 def test_pooling_keeps_points_in_space(shape, factor):
     geometry = phantom.grid(shape, direction=phantom.rotation(10, 0))

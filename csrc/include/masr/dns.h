@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "masr/execution.h"
 #include "masr/view.h"
 
 namespace masr {
@@ -19,11 +20,11 @@ enum class DnsReduction {
 /// (layout * C' + c) * 12 + pair: each float32, float16 or bfloat16 with any strides. Computed in float32, without
 /// temporaries beyond a tile per thread. `out` must not overlap `features`.
 void dns(const View& features, const std::vector<std::int64_t>& dilations, DnsReduction reduction, float eps,
-         const View& out);
+         const View& out, const Execution& execution = {});
 
 /// Gradient of a loss to the features; gradient (N, layouts * C' * 12, D, H, W) is that to the relations, out is shaped
 /// as features. The bound `eps` passes no gradient.
 void dns_backward(const View& features, const View& gradient, const std::vector<std::int64_t>& dilations,
-                  DnsReduction reduction, float eps, const View& out);
+                  DnsReduction reduction, float eps, const View& out, const Execution& execution = {});
 
 }  // namespace masr

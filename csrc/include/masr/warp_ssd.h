@@ -1,6 +1,7 @@
 // The loss of every registration here: weighted mean squared difference of a fixed and a warped moving feature volume.
 #pragma once
 
+#include "masr/execution.h"
 #include "masr/view.h"
 
 namespace masr {
@@ -27,6 +28,7 @@ struct WarpSsd {
 /// the matrix, (N, 1, 1, 3, 4) float64; 0 where value is NaN for want of valid voxels.
 /// Any strides are read; fast are volumes with all channels of a voxel adjacent (channels-last), and planar ones of few
 /// channels. Needs no memory beyond a few bytes per thousand voxels.
-void warp_ssd(const WarpSsd& input, const View& value, const View& total_weight, const View& gradient);
+void warp_ssd(const WarpSsd& input, const View& value, const View& total_weight, const View& gradient,
+              const Execution& execution = {});
 
 }  // namespace masr
