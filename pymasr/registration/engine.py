@@ -146,6 +146,8 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         comparison, finding = (
             Comparison(parse(features), getattr(torch, settings.storage), settings.feature_memory * 2**30, noise,
                        settings.smoothing) for features in (settings.features, settings.global_features))
+        if settings.transform != "deformable":  # one descriptor decides, and says how well it went
+            comparison = finding
         del values["fixed"]
 
         own_mask = None if moving_mask is None else _mask(moving_mask, moving.geometry, "moving mask")
@@ -196,12 +198,14 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         if spline is not None:
             spline = spline.refitted(grid, spline.spacing)
             dense = spline.dense(np.eye(3) / finest.spacing)
+        before, after = finest.value(start), finest.value(transform, dense)
+        _require_comparison(after)
+        del dense  # before the next volume of its size
+        if spline is not None:
             to_moving = np.linalg.inv(moving.geometry.voxel_to_physical)[:3, :3] @ grids.axes(finest.moving.geometry)
             displacement = spline.dense(to_moving, fixed.geometry)
         else:
             displacement = torch.zeros((3, *fixed.geometry.shape))
-        before, after = finest.value(start), finest.value(transform, dense)
-        _require_comparison(after)
     if not after < before:
         log.warnings.append("The images don't match better than before: they were aligned already, or their "
                             "orientation or contrast is wrong.")

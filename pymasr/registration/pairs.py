@@ -15,7 +15,8 @@ from pymasr.registration.tiled import TiledPair
 
 
 class Pairs:
-    """The two images on their working grids, and their comparison at each level, made when first asked for."""
+    """The two images on their working grids, and their comparison at each level, made when it is asked for. The finest
+    one is kept, of the others the last."""
 
     def __init__(self, fixed: Volume, moving: Volume, comparison: Comparison):
         self.fixed, self.moving, self.comparison = fixed, moving, comparison
@@ -23,6 +24,7 @@ class Pairs:
 
     def __getitem__(self, factor: int) -> Similarity:
         if factor not in self.made:
+            self.made = {1: self.made[1]} if 1 in self.made else {}
             self.made[factor] = make_pair(self.fixed, self.moving, factor, self.comparison)
         return self.made[factor]
 

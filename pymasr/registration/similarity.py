@@ -16,7 +16,7 @@ from pymasr.geometry import voxel_matrix
 from pymasr.registration.grids import Volume
 
 #: Voxels that are looked at together where a whole feature volume is not needed at once.
-PART = 2_000_000
+PART = 400_000
 
 
 @dataclass(frozen=True)
