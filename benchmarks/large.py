@@ -54,9 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before, after = (target_registration_error(transform, pair.fixed_points, pair.moving_points)
                      for transform in (None, result.transform))
     report = result.report
+    peak = max(report["peak_memory_mib"] / 1024, measure.status("VmHWM") / 2**30)
     row = {"size": chosen.size, "features": chosen.features, "feature_memory_gib": chosen.feature_memory,
            "seconds": seconds, "tre_start": float(np.mean(before)), "tre": float(np.mean(after)),
-           "peak_memory_gib": max(report["peak_memory_mib"] / 1024, measure.status("VmHWM") / 2**30), "folded": report["folded"], "stages": report["stages"],
+           "peak_memory_gib": peak, "folded": report["folded"], "stages": report["stages"],
            "history": report["history"]}
     print(f"{chosen.size}^3, {chosen.features}: TRE {row['tre_start']:.2f} -> {row['tre']:.2f} mm, {seconds:.0f} s, "
           f"at most {row['peak_memory_gib']:.1f} GiB")
