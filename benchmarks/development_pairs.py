@@ -8,7 +8,6 @@ in ../shared/data, nibabel. Exits with status 1 when there are none.
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 import sys
 import time
@@ -70,10 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for features in chosen.features for preset in chosen.presets for pair in found]
     show(rows, Console())
     if chosen.output:
-        chosen.output.parent.mkdir(parents=True, exist_ok=True)
-        result = {**measure.environment(), "versions": runtime.versions(), "threads": torch.get_num_threads(),
-                  "rows": rows}
-        chosen.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        measure.save(chosen.output, {**measure.environment(), "versions": runtime.versions(),
+                                     "threads": torch.get_num_threads(), "rows": rows})
     return 0
 
 

@@ -8,7 +8,6 @@ of the deformable stage. Every rung is a whole run of its own. Exits with status
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -73,10 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                       f"{row['seconds']:.2f}")
     Console().print(table)
     if chosen.output:
-        chosen.output.parent.mkdir(parents=True, exist_ok=True)
-        result = {**measure.environment(), "versions": runtime.versions(), "threads": torch.get_num_threads(),
-                  "rows": rows}
-        chosen.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        measure.save(chosen.output, {**measure.environment(), "versions": runtime.versions(),
+                                     "threads": torch.get_num_threads(), "rows": rows})
     return 0
 
 

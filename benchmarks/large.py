@@ -8,7 +8,6 @@ structures, the seconds, and the most memory that the process held at any stage,
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 import sys
 import time
@@ -62,9 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{chosen.size}^3, {chosen.features}: TRE {row['tre_start']:.2f} -> {row['tre']:.2f} mm, {seconds:.0f} s, "
           f"at most {row['peak_memory_gib']:.1f} GiB")
     if chosen.output:
-        chosen.output.parent.mkdir(parents=True, exist_ok=True)
-        chosen.output.write_text(json.dumps({**measure.environment(), "versions": runtime.versions(), **row}, indent=1)
-                                 + "\n", encoding="utf-8")
+        measure.save(chosen.output, {**measure.environment(), "versions": runtime.versions(), **row})
     return 0
 
 

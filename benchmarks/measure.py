@@ -8,8 +8,10 @@ import ctypes
 import datetime
 import gc
 import itertools
+import json
 import multiprocessing
 import os
+import pathlib
 import platform
 import statistics
 import subprocess
@@ -146,6 +148,12 @@ def commit() -> str | None:
                               check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def save(file: pathlib.Path, result: dict) -> None:
+    """Write results as JSON; directories on the way are made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def environment() -> dict:

@@ -203,8 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def add(kind: str, added: dict) -> None:
         result[kind].append(added)
         if chosen.output:
-            chosen.output.parent.mkdir(parents=True, exist_ok=True)
-            chosen.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            measure.save(chosen.output, result)
 
     if chosen.interleaved:
         names = chosen.methods or INTERLEAVED

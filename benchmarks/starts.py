@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -158,11 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for row in measure_variant(found, variant, chosen, features)]
     show(rows, Console())
     if chosen.output:
-        chosen.output.parent.mkdir(parents=True, exist_ok=True)
         settings = {name: getattr(chosen, name) for name in ("angle", "shift", "search_angle", "transform", "seed")}
-        result = {**measure.environment(), "versions": runtime.versions(), "threads": torch.get_num_threads(),
-                  **settings, "rows": rows}
-        chosen.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        measure.save(chosen.output, {**measure.environment(), "versions": runtime.versions(),
+                                     "threads": torch.get_num_threads(), **settings, "rows": rows})
     return 0
 
 
