@@ -186,7 +186,8 @@ class Settings:
                 numbers = [getattr(level, f.name) for f in fields(level)]
                 _require(all(_whole(n, 1) for n in numbers), name, "whole numbers of at least 1", level)
         if self.device == "cuda":
-            raise InputError("settings: device cuda can't be used: registration does not run on a GPU yet, take cpu or auto")
+            raise InputError("settings: device cuda can't be used: registration does not run on a GPU yet, take cpu or "
+                             "auto")
 
     @classmethod
     def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:
