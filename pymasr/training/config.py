@@ -1,0 +1,158 @@
+"""The one file that a training is: model, views, losses, optimiser, run."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import pathlib
+import typing
+from dataclasses import dataclass, field
+
+import yaml
+
+from pymasr.errors import InputError
+from pymasr.models import MASRConfig
+from pymasr.training.appearance import AppearanceConfig
+from pymasr.training.losses import LossConfig
+from pymasr.training.views import ViewsConfig
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW with a warm-up and a cosine schedule.
+
+    Attributes:
+        rate: largest learning rate.
+        floor: share of it that is left at the end.
+        warmup: steps over which it rises.
+        decay: weight decay.
+        clip: largest norm of the gradient.
+        average: decay per step of the exponential moving average of the weights, which is what is kept.
+    """
+
+    rate: float = 1e-3
+    floor: float = 0.01
+    warmup: int = 100
+    decay: float = 1e-2
+    clip: float = 1.0
+    average: float = 0.998
+
+    def __post_init__(self):
+        if not self.rate > 0 or not self.clip > 0 or self.warmup < 0 or not 0 <= self.average < 1:
+            raise InputError("optimiser: rate and clip must be positive, warmup at least 0, average in [0, 1)")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how often, on what.
+
+    Attributes:
+        steps: of the optimiser.
+        batch: pairs in a step, on all processes together.
+        seed: of weights and data.
+        workers: processes that make pairs ahead of the steps; 0 makes them where the training runs, on its device.
+        threads: of the training process, on the CPU; 0 for torch's own choice.
+        amp: "bfloat16", "float16" or "none": the type of the convolutions.
+        checkpoint: steps between two checkpoints.
+        validation: steps between two validations.
+        validation_pairs: held-out pairs of a validation.
+        keep: how often, in steps, a checkpoint is kept for good beside the last one; 0 for never.
+    """
+
+    steps: int = 20000
+    batch: int = 1
+    seed: int = 1
+    workers: int = 0
+    threads: int = 0
+    amp: str = "bfloat16"
+    checkpoint: int = 500
+    validation: int = 500
+    validation_pairs: int = 32
+    keep: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "checkpoint", "validation", "validation_pairs"):
+            if getattr(self, name) < 1:
+                raise InputError(f"run: {name} must be at least 1, got {getattr(self, name)!r}")
+        if self.amp not in ("bfloat16", "float16", "none"):
+            raise InputError(f"run: amp must be bfloat16, float16 or none, got {self.amp!r}")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All of it; every part has defaults."""
+
+    model: MASRConfig = field(default_factory=MASRConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self):
+        if self.views.halo < self.model.halo:
+            raise InputError(f"config: the head and DNS look at {self.model.halo} voxels around, views allow "
+                             f"{self.views.halo}: use smaller dilations or radii")
+
+    def as_dict(self) -> dict:
+        """Plain numbers, text, lists and dictionaries, for YAML and JSON."""
+        return _plain(dataclasses.asdict(self))
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def load(file: str | pathlib.Path) -> TrainingConfig:
+    """The configuration in a YAML file; InputError with one sentence for anything in it that is not known."""
+    file = pathlib.Path(file)
+    if not file.is_file():
+        raise InputError(f"there is no configuration {file}")
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    return from_dict(content or {}, str(file))
+
+
+def from_dict(content: dict, source: str = "config") -> TrainingConfig:
+    """As :func:`load`, from what was in the file; `source` is what errors call it."""
+    return _build(TrainingConfig, content, source)
+
+
+def _build(kind, content, source: str):
+    if not isinstance(content, dict):
+        raise InputError(f"{source}: expected names and values, got {content!r}")
+    types = typing.get_type_hints(kind)
+    known = [f.name for f in dataclasses.fields(kind)]
+    values = {}
+    for name, value in content.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            raise InputError(f"{source}: there is no {name}, " + (f"did you mean {near[0]}?" if near else
+                                                                 f"expected {', '.join(known)}"))
+        if dataclasses.is_dataclass(types[name]):
+            values[name] = _build(types[name], value, f"{source}: {name}")
+        else:
+            values[name] = _checked(types[name], value, f"{source}: {name}")
+    return kind(**values)
+
+
+def _checked(kind, value, source: str):
+    if kind is float and isinstance(value, str):  # YAML reads 1e-3 as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    fits = {bool: lambda v: isinstance(v, bool), str: lambda v: isinstance(v, str),
+            int: lambda v: isinstance(v, int) and not isinstance(v, bool),
+            float: lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)}
+    if kind in fits:
+        if not fits[kind](value):
+            raise InputError(f"{source} must be {kind.__name__}, got {value!r}")
+        return kind(value)
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"{source} must be a list, got {value!r}")
+    return value

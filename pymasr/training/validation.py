@@ -1,0 +1,62 @@
+"""How good the descriptors are on pairs that training never sees: do they settle, are they sharp, do they find?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from pymasr.models import MASRNet
+from pymasr.training import losses
+from pymasr.training.config import TrainingConfig
+from pymasr.training.draws import Draws
+from pymasr.training.views import Views
+
+#: Voxels of a pair that are looked for, and how far away the true voxel may be taken for found.
+LOOKED_FOR, FOUND = 200, 1.5
+
+
+@torch.no_grad()
+def validate(model: MASRNet, pairs: Sequence[Views], config: TrainingConfig) -> dict[str, float]:
+    """Scores over the first ``run.validation_pairs`` of `pairs`.
+
+    Returns:
+        ``gn_error``: mean length in voxels of the Gauss-Newton step at the true alignment, over blocks of 6 voxels
+        (0 is best); ``half_voxel``: SSD half a voxel beside the truth over that at the truth (mean over both
+        directions of the axes, geometric mean over pairs); ``found``: share of border voxels whose nearest descriptor,
+        among all voxels of the other view's region, is that of the true place or a neighbour of it.
+    """
+    from pymasr.training.loop import describe
+
+    training, model = model.training, model.eval()
+    views, loss = config.views, config.loss
+    gn, rise, found = [], [], []
+    for number in range(config.run.validation_pairs):
+        pair = pairs[number]
+        moving, fixed = (d[0] for d in describe(model, [pair], views)[:2])
+        still = torch.zeros(3, device=fixed.device)
+        error, = losses.gauss_newton_steps(fixed, moving, pair.position, pair.valid, still, (6,), loss.damping)
+        gn += error.norm(dim=1).tolist()
+        rise.append(_rise(fixed, moving, pair))
+        found.append(_found(fixed, moving, pair, Draws((number,), fixed.device)))
+    model.train(training)
+    return {"gn_error": sum(gn) / max(len(gn), 1), "half_voxel": float(torch.tensor(rise).log().mean().exp()),
+            "found": sum(found) / len(found)}
+
+
+def _rise(fixed: torch.Tensor, moving: torch.Tensor, pair: Views) -> float:
+    def ssd(shift):
+        difference = losses.sample(moving, pair.position + shift[:, None, None, None]) - fixed
+        return difference.square().sum(0)[pair.valid].mean()
+
+    shifts = 0.5 * torch.cat([torch.eye(3), -torch.eye(3)]).to(fixed.device)
+    return float(torch.stack([ssd(s) for s in shifts]).mean() / ssd(torch.zeros_like(shifts[0])).clamp_min(1e-12))
+
+
+def _found(fixed: torch.Tensor, moving: torch.Tensor, pair: Views, draws: Draws) -> float:
+    chosen = losses.choose_anchors(pair.valid, pair.border, LOOKED_FOR, 1.0, draws)
+    query = fixed.flatten(1)[:, chosen].T
+    nearest = torch.cdist(query, moving.flatten(1).T).argmin(1)
+    place = torch.stack(torch.unravel_index(nearest, moving.shape[1:]))
+    truth = pair.position.flatten(1)[:, chosen]
+    return float(((place - truth).abs().amax(0) <= FOUND).float().mean())

@@ -1,0 +1,172 @@
+"""Two views of one anatomy: two contrasts, two scanners, and a known map between their voxels.
+
+Both views are crops at different places, and the second is rotated, stretched and bent: a network that knew positions,
+or orientations, would gain nothing (same crops in both views teach just that).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from pymasr import ops
+from pymasr.errors import InputError
+from pymasr.features import normalise
+from pymasr.training.anatomies import borders, random_anatomy
+from pymasr.training.appearance import AppearanceConfig, acquire, bezier, contrast, structure
+from pymasr.training.draws import Draws
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Sizes and geometry, in voxels.
+
+    Attributes:
+        size: of a view, a multiple of 8.
+        shift: how far the two crops may lie apart, along each axis.
+        region: of the second view, in which voxels are compared; a multiple of 6, plus 2.
+        margin: by which the first view's region is larger on every side, for what moved.
+        rotation: standard deviation of the angle between the views about each axis, degrees.
+        stretch: standard deviation of the entries of the strain.
+        bend: largest amplitude of the smooth deformation.
+        one_scan: share of pairs made of one scan by two curves, as in the paper; the others have two contrasts.
+        tries: how often a pair with too little in it is drawn anew.
+    """
+
+    size: int = 48
+    shift: int = 8
+    region: int = 26
+    margin: int = 4
+    rotation: float = 6.0
+    stretch: float = 0.03
+    bend: float = 1.0
+    one_scan: float = 0.2
+    tries: int = 50
+
+    def __post_init__(self):
+        if self.size % 8 or self.size <= 0:
+            raise InputError(f"views: size must be a positive multiple of 8, got {self.size}")
+        if self.region % 6 != 2:
+            raise InputError(f"views: region must be a multiple of 6, plus 2 (whole blocks and a border), got {self.region}")
+        if self.room < 0:
+            raise InputError(f"views: size must be at least {self.size - self.room} for this region, margin and shift, "
+                             f"got {self.size}")
+
+    #: Voxels around a region that its descriptors are made from, so that no border of a crop shows in them.
+    halo = 4
+
+    @property
+    def room(self) -> int:
+        """Places along an axis where the region can lie whatever the shifts, less one."""
+        return self.size - self.region - 2 * self.halo - self.margin - max(self.shift, self.margin)
+
+
+@dataclass(frozen=True)
+class Views:
+    """A pair for one training step.
+
+    Attributes:
+        images: (2, size, size, size), intensities in [0, 1].
+        corners: (2, 3) whole numbers, first voxel of the region in each view; the first view's is larger by the margin
+            on every side.
+        position: (3, r, r, r) voxels of the first view's region, where each voxel of the second view's region lies.
+        valid: (r, r, r) bool, voxels of the second view that show something the first one shows too.
+        border: (r, r, r) bool, those of them at the border between two labels.
+    """
+
+    images: torch.Tensor
+    corners: torch.Tensor
+    position: torch.Tensor
+    valid: torch.Tensor
+    border: torch.Tensor
+
+
+#: Voxels that must be comparable, and lie at borders, in a pair.
+FEWEST = 128
+
+
+def random_views(draws: Draws, views: ViewsConfig, appearance: AppearanceConfig) -> Views:
+    """A pair; RuntimeError when `tries` pairs in a row had nothing to compare in them (with sane settings, never)."""
+    for _ in range(views.tries):
+        pair = _try_views(draws, views, appearance)
+        if pair is not None:
+            return pair
+    raise RuntimeError(f"no comparable pair of views in {views.tries} tries: region, strip and slabs leave too little")
+
+
+def _try_views(draws: Draws, views: ViewsConfig, appearance: AppearanceConfig) -> Views | None:
+    n, r, m, h = views.size, views.region, views.margin, views.halo
+    shape = (n + views.shift,) * 3
+    anatomy = random_anatomy(shape, draws)
+    fine = structure(shape, draws)
+
+    crops = [[draws.whole(0, views.shift) for _ in range(3)] for _ in range(2)]
+    corner = [draws.whole(max(a + m, b) + h, min(a + n - m, b + n) - r - h) for a, b in zip(*crops)]
+    field = deformation(shape, [c + r / 2 for c in corner], draws, views)
+
+    region = tuple(slice(c, c + r) for c in corner)
+    index = torch.stack(torch.meshgrid(*[torch.arange(c, c + r, device=field.device) for c in corner], indexing="ij"))
+    position = index + field[(slice(None), *region)] - _column(corner, field) + m
+    labels = ops.warp(anatomy.labels[None].float(), field, mode="nearest", padding="border")[0].long()
+    inside = ops.warp(anatomy.inside[None].float(), field, mode="nearest", padding="zeros")[0] > 0.5
+    valid = inside[region] & ((position >= 0) & (position <= r + 2 * m - 1)).all(0)
+    border = borders(labels, inside)[region] & valid
+    if int(border.sum()) < FEWEST:
+        return None
+
+    first = contrast(anatomy, fine, draws, appearance)
+    if draws.happens(views.one_scan):
+        second = bezier(first, draws, appearance.inversion)
+    else:
+        second = contrast(anatomy, fine, draws, appearance)
+    second = ops.warp(second[None], field, padding="border")[0]
+
+    images = []
+    for image, mask, crop, low, high in ((first, anatomy.inside, crops[0], -m, r + m), (second, inside, crops[1], 0, r)):
+        box = tuple(slice(c, c + n) for c in crop)
+        scan = acquire(image[box], mask[box], draws, appearance)
+        _cut(scan, [c + low - o for c, o in zip(corner, crop)], high - low, draws)
+        if not bool(scan.max() > scan.min()):
+            return None
+        images.append(_normalised(scan, draws))
+    corners = torch.tensor([[c - m - o for c, o in zip(corner, crops[0])], [c - o for c, o in zip(corner, crops[1])]])
+    return Views(torch.stack(images), corners, position, valid, border)
+
+
+def deformation(shape, centre, draws: Draws, views: ViewsConfig) -> torch.Tensor:
+    """Displacement (3, *shape) in voxels: a random affine map about `centre`, a shift, and a smooth bend."""
+    angles = math.radians(views.rotation) * draws.randn(3)
+    spin = torch.zeros(3, 3, device=draws.device)
+    spin[0, 1], spin[0, 2], spin[1, 2] = -angles[2], angles[1], -angles[0]
+    identity = torch.eye(3, device=draws.device)
+    matrix = torch.matrix_exp(spin - spin.T) @ (identity + views.stretch * draws.randn(3, 3))
+    axes = [torch.arange(n, dtype=torch.float32, device=draws.device) - c for n, c in zip(shape, centre)]
+    index = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    field = torch.einsum("ij,jzyx->izyx", matrix - identity, index) + (2 * draws.rand(3) - 1)[:, None, None, None]
+    return field + draws.uniform(0, views.bend) * draws.smooth(shape, draws.log_uniform(8, 24), 3)
+
+
+def _column(values, like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None, None]
+
+
+def _cut(scan: torch.Tensor, corner, size: int, draws: Draws) -> None:
+    """Blank slabs outside the region, at either end of any axis: where a field of view ends."""
+    for end in (False, True):
+        if not draws.happens(0.3):
+            continue
+        axis = draws.whole(0, 2)
+        n, first = scan.shape[axis], corner[axis]
+        room = (n - first - size if end else first) - 2
+        if room >= 1:
+            width = draws.whole(1, room)
+            scan.narrow(axis, n - width if end else 0, width).zero_()
+
+
+def _normalised(scan: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """Intensities as in use, but for what the rest of a scan does to its percentiles."""
+    scan = normalise(scan)
+    low, high = draws.uniform(-0.15, 0.08), draws.uniform(0.85, 1.3)
+    return ((scan - low) / (high - low)).clamp(0, 1) if draws.happens(0.5) else scan
