@@ -72,7 +72,8 @@ class Step(nn.Module):
             parts["contrastive"] = losses.contrastive_loss(queries, keys, places, config.temperature, config.exclusion)
         if errors:
             parts["gauss_newton"] = losses.gauss_newton_loss([torch.cat(e) for e in zip(*errors)])
-        parts["loss"] = sum(getattr(config, name) * value for name, value in parts.items())
+        weights = config.weights(numbers[0] / (self.config.run.steps * self.config.run.batch))
+        parts["loss"] = sum(weights[name] * value for name, value in parts.items())
         return parts
 
 

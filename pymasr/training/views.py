@@ -39,10 +39,10 @@ class ViewsConfig:
     shift: int = 8
     region: int = 26
     margin: int = 4
-    rotation: float = 6.0
+    rotation: float = 4.0
     stretch: float = 0.03
     bend: float = 1.0
-    one_scan: float = 0.2
+    one_scan: float = 0.35
     tries: int = 50
 
     def __post_init__(self):
