@@ -92,7 +92,7 @@ class TrainingConfig:
     def __post_init__(self):
         if self.views.halo < self.model.halo:
             raise InputError(f"config: the head and DNS look at {self.model.halo} voxels around, views allow "
-                             f"{self.views.halo}: use smaller dilations or radii")
+                             f"{self.views.halo}: raise views.halo or use smaller dilations and radii")
 
     def as_dict(self) -> dict:
         """Plain numbers, text, lists and dictionaries, for YAML and JSON."""

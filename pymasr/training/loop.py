@@ -43,6 +43,11 @@ class Pairs(torch.utils.data.Dataset):
         return random_views(draws, self.config.views, self.config.appearance)
 
 
+def held_out(config: TrainingConfig, device: str | torch.device = "cpu") -> Pairs:
+    """Pairs that no training with this seed sees."""
+    return Pairs(config, VALIDATION, device)
+
+
 class Step(nn.Module):
     """The loss of a batch of pairs, as one module: what DistributedDataParallel wants to wrap."""
 
@@ -163,7 +168,7 @@ def train(config: TrainingConfig, folder: str | pathlib.Path, *, device: str | t
         progress(step + 1, values)
         last = step + 1 == end
         if last or (step + 1) % run.validation == 0:
-            log.validation(step + 1, validate(average.module, Pairs(config, VALIDATION, device), config))
+            log.validation(step + 1, validate(average.module, held_out(config, device), config))
         if last or (step + 1) % run.checkpoint == 0:
             save_checkpoint(folder, config, state, step + 1, run.keep)
     if log is not None:

@@ -28,6 +28,8 @@ class ViewsConfig:
         shift: how far the two crops may lie apart, along each axis.
         region: of the second view, in which voxels are compared; a multiple of 6, plus 2.
         margin: by which the first view's region is larger on every side, for what moved.
+        halo: voxels around a region that its descriptors are made from, so that no border of a crop shows in them: at
+            least what the model's DNS and head look at.
         rotation: standard deviation of the angle between the views about each axis, degrees.
         stretch: standard deviation of the entries of the strain.
         bend: largest amplitude of the smooth deformation.
@@ -39,6 +41,7 @@ class ViewsConfig:
     shift: int = 8
     region: int = 26
     margin: int = 4
+    halo: int = 4
     rotation: float = 4.0
     stretch: float = 0.03
     bend: float = 1.0
@@ -53,9 +56,6 @@ class ViewsConfig:
         if self.room < 0:
             raise InputError(f"views: size must be at least {self.size - self.room} for this region, margin and shift, "
                              f"got {self.size}")
-
-    #: Voxels around a region that its descriptors are made from, so that no border of a crop shows in them.
-    halo = 4
 
     @property
     def room(self) -> int:
