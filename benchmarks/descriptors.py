@@ -4,8 +4,8 @@ Hand-made descriptors, and MASR-Nets that differ in one thing each: the relation
 with and without the DNS, with and without Bezier curves and inversion in training. Each network is trained with the
 same seed for the same number of steps (some minutes on one core; a network that is there already is not trained again,
 one that was interrupted goes on). Scores, on the aligned scans of the development subject, plain and made hard: rank of
-the true voxel (:mod:`benchmarks.matching`), landscapes of the loss (:mod:`benchmarks.landscapes`); on held-out synthetic
-pairs: error of a Gauss-Newton step. Needs ../shared/data and ../shared/eval. Exits with status 1 without them.
+the true voxel (:mod:`benchmarks.matching`), landscapes of the loss (:mod:`benchmarks.landscapes`); on held-out
+synthetic pairs, error of a Gauss-Newton step. Needs ../shared/data and ../shared/eval. Exits with status 1 without them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from pymasr import runtime
 from pymasr.features import normalise, parse
 from pymasr.models import describe
 from pymasr.training import config as configuration
-from pymasr.training.loop import held_out, train
+from pymasr.training.loop import train
+from pymasr.training.pairs import held_out
 from pymasr.training.validation import validate
 
 HAND_MADE = ("mind(radius=1, dilation=1)", "mind(radius=1, dilation=2)", "mind(radius=2, dilation=2)", "dns",

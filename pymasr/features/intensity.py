@@ -37,7 +37,7 @@ def normalise(image: torch.Tensor, window: tuple[float, float] | None = None, *,
     image = image.float()
     if window is None:
         step = max(1, round((image.numel() / SAMPLES) ** (1 / 3)))
-        values = image[::step, ::step, ::step].numpy().ravel()
+        values = image[::step, ::step, ::step].cpu().numpy().ravel()
         bottom, top = float(values.min()), float(np.percentile(values, 99.5))
         if not top > bottom:
             top = float(values.max())

@@ -97,10 +97,10 @@ def acquire(image: torch.Tensor, inside: torch.Tensor, draws: Draws, config: App
 
 
 def bezier(image: torch.Tensor, draws: Draws, inversion: float = 0.5) -> torch.Tensor:
-    """Intensities in [0, 1] along a cubic Bezier curve through four random control points (the paper, section 3.3).
+    """Intensities in [0, 1] along a cubic Bezier curve with four random control points (the paper, section 3.3).
 
-    Where the curve runs backwards, it is sorted by intensity, so that it stays a function. `inversion`: probability
-    that it falls.
+    The points go from left to right, so that the curve is a function; it starts in the lowest fifth and ends in the
+    highest, and may dip between them. `inversion`: probability that it runs the other way, from high to low.
     """
     points = draws.numbers(4, 2)
     points[:, 0] = np.sort(points[:, 0])
@@ -109,8 +109,8 @@ def bezier(image: torch.Tensor, draws: Draws, inversion: float = 0.5) -> torch.T
     if draws.happens(inversion):
         points[:, 1] = points[::-1, 1].copy()
     t = np.linspace(0, 1, 256)[:, None]
-    curve = (1 - t) ** 3 * points[0] + 3 * (1 - t) ** 2 * t * points[1] + 3 * (1 - t) * t * t * points[2] + t ** 3 * points[3]
-    curve = curve[np.argsort(curve[:, 0], kind="stable")]
+    curve = ((1 - t) ** 3 * points[0] + 3 * (1 - t) ** 2 * t * points[1]
+             + 3 * (1 - t) * t * t * points[2] + t ** 3 * points[3])
     table = np.interp(np.linspace(0, 1, 1025), curve[:, 0], curve[:, 1])
     table = torch.from_numpy(table.astype(np.float32)).to(image.device)
     place = image.clamp(0, 1) * 1024

@@ -9,50 +9,66 @@ import pickle
 import torch
 
 from pymasr.errors import InputError
-from pymasr.training.config import TrainingConfig
+from pymasr.training.config import TrainingConfig, from_dict
 
-#: Parts of a configuration that may differ when a training goes on: they change how it runs, not what comes of it.
-FREE = {"run": {"workers", "threads", "checkpoint", "validation", "validation_pairs", "keep"}}
+#: Parts of a configuration that may differ when a training goes on: they change how it runs, not what comes of it
+#: (threads: but for rounding).
+FREE = {"run": {"workers", "threads", "checkpoint", "validation", "validation_pairs", "keep"},
+        "scans": {"folder", "memory"}}
 
 
-def save_checkpoint(folder: pathlib.Path, config: TrainingConfig, state: dict, step: int, keep: int = 0) -> None:
-    """Write ``checkpoint.pt``, whole or not at all; also ``checkpoint-STEP.pt`` every `keep` steps."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"step": step, "config": config.as_dict(), "torch": str(torch.__version__),
+def save_checkpoint(folder: pathlib.Path, config: TrainingConfig, state: dict, step: int, data: str) -> None:
+    """Write ``checkpoint.pt``, whole or not at all; also ``checkpoint-STEP.pt`` every ``run.keep`` steps.
+
+    Args:
+        state: parts of the training by name, each with a ``state_dict``.
+        data: what the training pairs are made from, if not by chance alone: changes when they would.
+    """
+    content = {"step": step, "config": config.as_dict(), "data": data, "torch": str(torch.__version__),
                **{name: part.state_dict() for name, part in state.items()}}
-    names = ["checkpoint.pt"] + ([f"checkpoint-{step:06d}.pt"] if keep and step % keep == 0 else [])
-    for name in names:
+    keep = config.run.keep
+    for name in ["checkpoint.pt"] + ([f"checkpoint-{step:06d}.pt"] if keep and step % keep == 0 else []):
         partial = folder / f".{name}.partial"
         torch.save(content, partial)
         os.replace(partial, folder / name)
 
 
-def load_checkpoint(folder: pathlib.Path, config: TrainingConfig, state: dict, device: torch.device) -> int:
+def load_checkpoint(folder: pathlib.Path, config: TrainingConfig, state: dict, data: str) -> int:
     """Load ``checkpoint.pt`` of a folder into the parts of `state`; the number of steps done, 0 where there is none.
 
-    Raises InputError where it belongs to another configuration, naming what differs, or cannot be read.
+    Raises InputError where it belongs to another configuration or other scans, naming what differs, or cannot be read.
     """
     file = folder / "checkpoint.pt"
     if not file.exists():
         return 0
-    content = read_checkpoint(file, device)
-    differences = _differences(content["config"], config.as_dict())
+    content = read_checkpoint(file)
+    differences = _differences(content["config"].as_dict(), config.as_dict())
     if differences:
         raise InputError(f"{file} is of another configuration: {'; '.join(differences)}; use another folder")
+    if content.get("data", "") != data:
+        raise InputError(f"{file} was trained on other files than there are in scans: folder now; use another folder")
     for name, part in state.items():
-        part.load_state_dict(content[name])
+        if name in content:  # the log came to the checkpoints later
+            part.load_state_dict(content[name])
     return content["step"]
 
 
-def read_checkpoint(file: pathlib.Path, device: torch.device | str = "cpu") -> dict:
-    """The content of a checkpoint; InputError where it is none."""
+def read_checkpoint(file: str | pathlib.Path) -> dict:
+    """The content of a checkpoint, on the CPU, its ``config`` as a TrainingConfig; InputError where it is none.
+
+    What its configuration does not name, because it is older, has the defaults.
+    """
+    file = pathlib.Path(file)
+    if not file.is_file():
+        raise InputError(f"there is no checkpoint {file}")
     try:
-        content = torch.load(file, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
-        raise InputError(f"{file} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split(". ")[0].split()) or type(error).__name__
+        raise InputError(f"{file} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(content, dict) or not {"step", "config", "average"} <= content.keys():
         raise InputError(f"{file} is no checkpoint of a training")
-    return content
+    return content | {"config": from_dict(content["config"], str(file))}
 
 
 def _differences(old: dict, new: dict, path: str = "") -> list[str]:

@@ -1,9 +1,11 @@
-"""The one file that a training is: model, views, losses, optimiser, run."""
+"""The one file that a training is: model, views, scans, losses, optimiser, run."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import math
 import pathlib
 import typing
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from pymasr.errors import InputError
 from pymasr.models import MASRConfig
 from pymasr.training.appearance import AppearanceConfig
 from pymasr.training.losses import LossConfig
+from pymasr.training.scans import ScansConfig
 from pymasr.training.views import ViewsConfig
 
 
@@ -40,6 +43,8 @@ class OptimiserConfig:
     def __post_init__(self):
         if not self.rate > 0 or not self.clip > 0 or self.warmup < 0 or not 0 <= self.average < 1:
             raise InputError("optimiser: rate and clip must be positive, warmup at least 0, average in [0, 1)")
+        if not 0 <= self.floor <= 1 or self.decay < 0:
+            raise InputError("optimiser: floor must be between 0 and 1, decay at least 0")
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class RunConfig:
         steps: of the optimiser.
         batch: pairs in a step, on all processes together.
         seed: of weights and data.
-        workers: processes that make pairs ahead of the steps; 0 makes them where the training runs, on its device.
+        workers: processes that make pairs ahead of the steps, on the CPU; 0 makes them where the training runs, on its
+            device. The pairs are the same for any number of workers, but a GPU draws other ones than a CPU.
         threads: of the training process, on the CPU; 0 for torch's own choice.
         amp: "bfloat16", "float16" or "none": the type of the convolutions.
         checkpoint: steps between two checkpoints.
@@ -74,6 +80,9 @@ class RunConfig:
         for name in ("steps", "batch", "checkpoint", "validation", "validation_pairs"):
             if getattr(self, name) < 1:
                 raise InputError(f"run: {name} must be at least 1, got {getattr(self, name)!r}")
+        for name in ("seed", "workers", "threads", "keep"):
+            if getattr(self, name) < 0:
+                raise InputError(f"run: {name} must not be negative, got {getattr(self, name)!r}")
         if self.amp not in ("bfloat16", "float16", "none"):
             raise InputError(f"run: amp must be bfloat16, float16 or none, got {self.amp!r}")
 
@@ -85,6 +94,7 @@ class TrainingConfig:
     model: MASRConfig = field(default_factory=MASRConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
+    scans: ScansConfig = field(default_factory=ScansConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -93,6 +103,9 @@ class TrainingConfig:
         if self.views.halo < self.model.halo:
             raise InputError(f"config: the head and DNS look at {self.model.halo} voxels around, views allow "
                              f"{self.views.halo}: raise views.halo or use smaller dilations and radii")
+        if max(self.loss.blocks) > self.views.region - 2:
+            raise InputError(f"config: loss: blocks of {max(self.loss.blocks)} voxels do not fit into views: region, "
+                             f"which has {self.views.region - 2} within its border: smaller blocks or a larger region")
 
     def as_dict(self) -> dict:
         """Plain numbers, text, lists and dictionaries, for YAML and JSON."""
@@ -114,7 +127,7 @@ def load(file: str | pathlib.Path) -> TrainingConfig:
         content = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    return from_dict(content or {}, str(file))
+    return from_dict(content, str(file))
 
 
 def from_dict(content: dict, source: str = "config") -> TrainingConfig:
@@ -122,7 +135,13 @@ def from_dict(content: dict, source: str = "config") -> TrainingConfig:
     return _build(TrainingConfig, content, source)
 
 
+#: What the types of fields are called in errors.
+NAMES = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}
+
+
 def _build(kind, content, source: str):
+    if content is None:  # a name with nothing below it
+        content = {}
     if not isinstance(content, dict):
         raise InputError(f"{source}: expected names and values, got {content!r}")
     types = typing.get_type_hints(kind)
@@ -141,18 +160,22 @@ def _build(kind, content, source: str):
 
 
 def _checked(kind, value, source: str):
+    """`value` as the type that the field `source` is declared with: a number, text, or tuples of them."""
     if kind is float and isinstance(value, str):  # YAML reads 1e-3 as text
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     fits = {bool: lambda v: isinstance(v, bool), str: lambda v: isinstance(v, str),
             int: lambda v: isinstance(v, int) and not isinstance(v, bool),
-            float: lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)}
+            float: lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)}
     if kind in fits:
         if not fits[kind](value):
-            raise InputError(f"{source} must be {kind.__name__}, got {value!r}")
+            raise InputError(f"{source} must be {NAMES[kind]}, got {value!r}")
         return kind(value)
     if not isinstance(value, (list, tuple)):
         raise InputError(f"{source} must be a list, got {value!r}")
-    return value
+    kinds = typing.get_args(kind)
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(kinds) != len(value):
+        raise InputError(f"{source} must be a list of {len(kinds)}, got {value!r}")
+    return tuple(_checked(k, v, f"{source}[{number}]") for number, (k, v) in enumerate(zip(kinds, value)))

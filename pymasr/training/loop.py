@@ -8,98 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
 
 from pymasr.errors import InputError
 from pymasr.models import MASRNet
-from pymasr.training import losses
+from pymasr.training import parallel
 from pymasr.training.checkpoint import load_checkpoint, save_checkpoint
 from pymasr.training.config import TrainingConfig
-from pymasr.training.draws import Draws
 from pymasr.training.log import Log
+from pymasr.training.pairs import TRAINING, Pairs, batches, held_out
+from pymasr.training.scans import Scans
+from pymasr.training.step import Step
 from pymasr.training.validation import validate
-from pymasr.training.views import Views, ViewsConfig, random_views
 
-#: Purposes of random numbers, so that those of training, validation and anchors have nothing in common.
-TRAINING, VALIDATION, ANCHORS = range(3)
-
-
-class Pairs(torch.utils.data.Dataset):
-    """Pairs by number: the same number, the same pair, wherever and whenever."""
-
-    def __init__(self, config: TrainingConfig, purpose: int, device: str | torch.device = "cpu"):
-        self.config, self.purpose, self.device = config, purpose, device
-
-    def __len__(self) -> int:
-        return self.config.run.steps * self.config.run.batch
-
-    def __getitem__(self, number: int) -> Views:
-        draws = Draws((self.config.run.seed, self.purpose, number), self.device)
-        return random_views(draws, self.config.views, self.config.appearance)
+#: Steps in a row without a finite gradient after which a training gives up. (GradScaler needs up to about 20 of them to
+#: find its scale.)
+HOPELESS = 100
 
 
-def held_out(config: TrainingConfig, device: str | torch.device = "cpu") -> Pairs:
-    """Pairs that no training with this seed sees."""
-    return Pairs(config, VALIDATION, device)
-
-
-class Step(nn.Module):
-    """The loss of a batch of pairs, as one module: what DistributedDataParallel wants to wrap."""
-
-    def __init__(self, model: MASRNet, config: TrainingConfig):
-        super().__init__()
-        self.model, self.config = model, config
-
-    def forward(self, pairs: Sequence[Views], numbers: Sequence[int]) -> dict[str, torch.Tensor]:
-        config, seed = self.config.loss, self.config.run.seed
-        with _autocast(self.config.run.amp, pairs[0].images.device):
-            first, second, features = describe(self.model, pairs, self.config.views)
-        queries, keys, places, errors = [], [], [], []
-        for pair, number, moving, fixed in zip(pairs, numbers, first, second):
-            draws = Draws((seed, ANCHORS, number), fixed.device)
-            chosen = losses.choose_anchors(pair.valid, pair.border, config.anchors, config.border, draws)
-            if config.contrastive > 0:
-                place = torch.stack(torch.unravel_index(chosen, pair.valid.shape), 1)
-                queries.append(fixed.flatten(1)[:, chosen].T)
-                keys.append(losses.sample(moving, pair.position.flatten(1)[:, chosen, None, None])[:, :, 0, 0].T)
-                places.append(place.float())
-            if config.gauss_newton > 0:
-                offset = config.offset * draws.randn(3) * draws.happens(config.offset_share)
-                errors.append(losses.gauss_newton_steps(fixed, moving, pair.position, pair.valid, offset,
-                                                        config.blocks, config.damping))
-        parts = {"magnitude": features.square().mean()}
-        if queries:
-            parts["contrastive"] = losses.contrastive_loss(queries, keys, places, config.temperature, config.exclusion)
-        if errors:
-            parts["gauss_newton"] = losses.gauss_newton_loss([torch.cat(e) for e in zip(*errors)])
-        weights = config.weights(numbers[0] / (self.config.run.steps * self.config.run.batch))
-        parts["loss"] = sum(weights[name] * value for name, value in parts.items())
-        return parts
-
-
-def describe(model: MASRNet, pairs: Sequence[Views], views: ViewsConfig):
-    """Descriptors of the regions of both views, float32: (N, C, R, R, R), (N, C, r, r, r); and the features.
-
-    The U-Net sees the whole views; DNS and head only the regions and what they look at around them.
-    """
-    images = torch.cat([pair.images for pair in pairs])[:, None].contiguous(memory_format=torch.channels_last_3d)
-    features = model.features(images)
-    halo, described = model.config.halo, []
-    for view, size in ((0, views.region + 2 * views.margin), (1, views.region)):
-        crops = []
-        for number, pair in enumerate(pairs):
-            corner = pair.corners[view].tolist()
-            box = (slice(2 * number + view, 2 * number + view + 1), slice(None),
-                   *[slice(c - halo, c + size + halo) for c in corner])
-            crops.append((images[box], features[box]))
-        inner = (slice(None), slice(None), *[slice(halo, halo + size)] * 3)
-        described.append(model.describe(*map(torch.cat, zip(*crops)))[inner].float())
-    return *described, features
+class Interrupted(KeyboardInterrupt):
+    """The training was asked to stop by a signal, and did so after a checkpoint."""
 
 
 def rate(step: int, config: TrainingConfig) -> float:
@@ -110,70 +44,141 @@ def rate(step: int, config: TrainingConfig) -> float:
 
 
 def train(config: TrainingConfig, folder: str | pathlib.Path, *, device: str | torch.device = "cpu",
-          stop: int | None = None, progress: Callable[[int, dict], None] = lambda step, values: None) -> MASRNet:
+          stop: int | None = None, tensorboard: bool = False,
+          progress: Callable[[int, dict], None] = lambda step, values: None) -> MASRNet:
     """Train a MASR-Net, or go on with it where the last checkpoint in `folder` left off.
 
+    On a CPU, a training that was interrupted and went on gives the same bits as one that was not. On a GPU pairs are
+    the same, but sums of gradients may round differently from run to run.
+
     Under ``torchrun`` every process calls this; the batch is shared among them, gradients are averaged, and the first
-    process writes.
+    process writes. Its losses are those of one process with the same batch, but for rounding.
+
+    SIGINT (Ctrl-C) and SIGTERM end the training after the step at hand, with a checkpoint, and raise
+    :class:`Interrupted`; a second one ends it at once.
 
     Args:
         config: the whole of the training.
         folder: gets ``checkpoint.pt`` (and ``checkpoint-STEP.pt``, where the configuration keeps some), ``log.csv`` and
             ``validation.csv``. A checkpoint in it is gone on with; InputError names what differs where it is of
             another configuration.
-        device: where the training runs.
+        device: where the training runs; "cuda" is one GPU for each process.
         stop: end early after this many steps, as if interrupted.
-        progress: called after every step with its number and the parts of the loss.
+        tensorboard: write logs for TensorBoard, too, into ``folder/tensorboard``.
+        progress: called by the first process after every step with its number and the parts of the loss, the norm of
+            the gradient and the learning rate; after a validation with its scores, too.
 
     Returns:
         The network with the averaged weights.
+
+    Raises:
+        InputError: also where a scan is of no use, before the first step.
+        RuntimeError: no gradient was finite for :data:`HOPELESS` steps in a row.
     """
-    run, folder, device = config.run, pathlib.Path(folder), torch.device(device)
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    folder = pathlib.Path(folder)
+    with parallel.processes(torch.device(device)) as (rank, world, device), _asked_to_stop() as asked:
+        return _train(config, folder, device, rank, world, stop, tensorboard, progress, asked)
+
+
+def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, rank: int, world: int, stop: int | None,
+           tensorboard: bool, progress: Callable[[int, dict], None], asked: list[int]) -> MASRNet:
+    run, o = config.run, config.optimiser
     if run.batch % world:
         raise InputError(f"run: batch must be a multiple of the {world} processes, got {run.batch}")
     if run.threads and device.type == "cpu":
         torch.set_num_threads(run.threads)
+    scans = Scans(config.scans, config.views.extent) if config.scans.folder else None
+    data = scans.fingerprint() if scans else ""
+
     torch.manual_seed(run.seed)
     model = MASRNet(config.model).to(device, memory_format=torch.channels_last_3d)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=_moving_average(config.optimiser.average))
-    o = config.optimiser
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=_moving_average(o.average))
     optimiser = torch.optim.AdamW(model.parameters(), lr=o.rate, weight_decay=o.decay)
     scaler = torch.amp.GradScaler(device.type, enabled=run.amp == "float16")
     state = {"model": model, "average": average, "optimiser": optimiser, "scaler": scaler}
-    done = load_checkpoint(folder, config, state, device)
+    if rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        state["log"] = log = Log(folder, tensorboard)
+    done = load_checkpoint(folder, config, state, data)
+    if len(parallel.rows(torch.tensor([[done]], device=device)).unique()) > 1:
+        raise InputError(f"not every process sees the same checkpoint in {folder}: it must be on a disk that all share")
+    end = min(run.steps, run.steps if stop is None else stop)
+    if done >= end:
+        return average.module
+    if scans:
+        scans.check(rank, world)
     step_module = Step(model, config)
     if world > 1:
-        step_module = _distributed(step_module, device)
+        step_module = nn.parallel.DistributedDataParallel(
+            step_module, device_ids=[device] if device.type == "cuda" else None)
+    if rank == 0:
+        log.start(done)
 
     share = run.batch // world
-    log = Log(folder, done) if rank == 0 else None
-    end = min(run.steps, stop or run.steps)
-    for step, (pairs, numbers) in enumerate(_batches(config, done, end, rank, share, device), done):
+    numbers = [[step * run.batch + rank * share + k for k in range(share)] for step in range(done, end)]
+    pairs = Pairs(config, TRAINING, "cpu" if run.workers else device, scans)
+    skipped = 0
+    for step, (own, batch) in enumerate(zip(numbers, batches(pairs, numbers, run.workers, device)), done + 1):
         for group in optimiser.param_groups:
-            group["lr"] = rate(step, config)
+            group["lr"] = rate(step - 1, config)
         optimiser.zero_grad(set_to_none=True)
-        parts = step_module(pairs, numbers)
+        parts = step_module(batch, own)
         scaler.scale(parts["loss"]).backward()
         scaler.unscale_(optimiser)
         norm = nn.utils.clip_grad_norm_(model.parameters(), o.clip)
-        if bool(torch.isfinite(norm)) or scaler.is_enabled():  # the scaler skips such steps itself
+        finite = bool(torch.isfinite(norm))
+        if finite or scaler.is_enabled():  # the scaler skips such steps itself
             scaler.step(optimiser)
         scaler.update()
         average.update_parameters(model)
-        if rank:
-            continue
-        values = {name: float(value.detach()) for name, value in parts.items()} | {"gradient": float(norm)}
-        log.step(step + 1, values | {"rate": rate(step, config)})
-        progress(step + 1, values)
-        last = step + 1 == end
-        if last or (step + 1) % run.validation == 0:
-            log.validation(step + 1, validate(average.module, held_out(config, device), config))
-        if last or (step + 1) % run.checkpoint == 0:
-            save_checkpoint(folder, config, state, step + 1, run.keep)
-    if log is not None:
+        skipped = 0 if finite else skipped + 1
+        if skipped == HOPELESS:
+            raise RuntimeError(f"the gradient was not finite for {HOPELESS} steps in a row, up to step {step}; "
+                               f"a smaller rate or another amp may help, from an earlier checkpoint")
+
+        stopping = parallel.any_of(bool(asked), device)
+        if rank == 0:
+            values = {name: float(value.detach()) for name, value in parts.items()}
+            values |= {"gradient": float(norm), "rate": rate(step - 1, config)}
+            log.step(step, values)
+            if step == run.steps:
+                log.finish(step)
+            if step == run.steps or step % run.validation == 0:
+                scores = validate(average.module, held_out(config, device), config)
+                log.validation(step, scores)
+                values |= scores
+            kept = run.keep and step % run.keep == 0
+            if step == end or stopping or kept or step % run.checkpoint == 0:
+                save_checkpoint(folder, config, state, step, data)
+            progress(step, values)
+        if stopping and step < end:
+            raise Interrupted(f"stopped after step {step} of {run.steps}; the same command goes on from there")
+    if rank == 0:
         log.close()
     return average.module
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """A list that gets the number of the first SIGINT or SIGTERM; the second one does what it did before.
+
+    Signals reach the main thread alone: elsewhere the list stays empty.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(number, _frame):
+        asked.append(number)
+        signal.signal(number, before[number] or signal.SIG_DFL)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _moving_average(decay: float):
@@ -185,40 +190,3 @@ def _moving_average(decay: float):
         torch._foreach_lerp_(averaged, current, 1 - kept)
 
     return update
-
-
-def _autocast(amp: str, device: torch.device):
-    if amp == "none":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, getattr(torch, amp))
-
-
-def _distributed(module: nn.Module, device: torch.device) -> nn.Module:
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return nn.parallel.DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
-
-
-def _batches(config: TrainingConfig, start: int, end: int, rank: int, share: int,
-             device: torch.device) -> Iterable[tuple[list[Views], list[int]]]:
-    """This process's pairs of each step, and their numbers."""
-    batch = config.run.batch
-    numbers = [[step * batch + rank * share + k for k in range(share)] for step in range(start, end)]
-    workers = config.run.workers
-    pairs = Pairs(config, TRAINING, "cpu" if workers else device)
-    loader = torch.utils.data.DataLoader(pairs, batch_sampler=numbers, num_workers=workers, collate_fn=list,
-                                         prefetch_factor=4 if workers else None, worker_init_fn=_one_thread)
-    for number, batch_of_pairs in zip(numbers, loader):
-        yield [_to(pair, device) for pair in batch_of_pairs], number
-
-
-def _one_thread(_worker: int) -> None:
-    torch.set_num_threads(1)
-    os.nice(10)  # a step that waits for pairs is not what the machine is for, but it should never wait for the steps
-
-
-def _to(pair: Views, device: torch.device) -> Views:
-    if pair.images.device == device:
-        return pair
-    return Views(pair.images.to(device), pair.corners, *(t.to(device, non_blocking=True) for t in (
-        pair.position, pair.valid, pair.border)))

@@ -11,7 +11,11 @@ import torch.nn.functional as F
 
 from pymasr import ops
 from pymasr.errors import InputError
+from pymasr.training import parallel
 from pymasr.training.draws import Draws
+
+#: A block whose mean squared slope of the descriptors is below this has nothing to go by.
+FLAT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class LossConfig:
         anchors: voxels compared in a pair.
         border: share of them at the border between labels.
         exclusion: a negative is no voxel within this distance of the anchor, voxels.
-        offset: standard deviation, voxels per axis, of the displacement that Gauss-Newton steps start from. At the truth
-            itself, descriptors as rough as noise would do: any step is short where slopes are steep.
+        offset: standard deviation, voxels per axis, of the displacement that Gauss-Newton steps start from. At the
+            truth itself, descriptors as rough as noise would do: any step is short where slopes are steep.
         offset_share: of the pairs whose steps start so; the others start at the truth.
         blocks: edges of the blocks, voxels, whose Gauss-Newton steps are asked for.
         damping: added to the diagonal of a block's matrix, as a share of its mean.
@@ -59,8 +63,12 @@ class LossConfig:
             raise InputError(f"loss: temperature must be positive, got {self.temperature!r}")
         if self.anchors < 2:
             raise InputError(f"loss: anchors must be at least 2, got {self.anchors!r}")
-        if min(self.contrastive, self.gauss_newton, self.magnitude, self.offset, self.damping) < 0:
-            raise InputError("loss: weights, offset and damping must not be negative")
+        if min(self.contrastive, self.gauss_newton, self.magnitude, self.offset, self.damping, self.exclusion) < 0:
+            raise InputError("loss: weights, offset, damping and exclusion must not be negative")
+        if self.contrastive == 0 and self.gauss_newton == 0:
+            raise InputError("loss: contrastive and gauss_newton are both 0, there is nothing to train for")
+        if not self.blocks or min(self.blocks) < 1:
+            raise InputError(f"loss: blocks must be edges of at least 1 voxel, got {list(self.blocks)}")
         if not (0 <= self.border <= 1 and 0 <= self.offset_share <= 1):
             raise InputError("loss: border and offset_share must be between 0 and 1")
 
@@ -97,16 +105,25 @@ def contrastive_loss(queries: Sequence[torch.Tensor], keys: Sequence[torch.Tenso
         exclusion: other places of the pair within this distance, voxels, are no negatives.
 
     Returns:
-        The mean cross entropy of finding the place itself among the places of all pairs: those near it, which look
-        like it, and those of other anatomies.
+        The mean cross entropy of finding the place itself among the places of all pairs, those of other processes too:
+        those near it, which look like it, and those of other anatomies. It takes memory by the square of their number.
     """
     query, key = (F.normalize(torch.cat(list(x)), dim=1, eps=1e-6) for x in (queries, keys))
+    query, key = parallel.rows(query), parallel.rows(key)
     likeness = query @ key.T / temperature
-    near = torch.block_diag(*[torch.cdist(p, p) <= exclusion for p in places])
-    near.fill_diagonal_(False)
-    likeness = likeness.masked_fill(near, -1e4)
+    likeness = likeness.masked_fill(_no_negatives(places, exclusion), -1e4)
     target = torch.arange(len(query), device=query.device)
     return 0.5 * (F.cross_entropy(likeness, target) + F.cross_entropy(likeness.T, target))
+
+
+def _no_negatives(places: Sequence[torch.Tensor], exclusion: float) -> torch.Tensor:
+    """(n, n) bool: other places of the same pair that lie within `exclusion`, for the places of all processes."""
+    place = parallel.rows(torch.cat(list(places)))
+    pairs = torch.cat([torch.full((len(p), 1), float(k), device=p.device) for k, p in enumerate(places)])
+    # each process numbers its own pairs: its number tells them apart
+    pair = parallel.rows(pairs * parallel.together() + parallel.number())
+    near = (torch.cdist(place, place) <= exclusion) & (pair == pair.T)
+    return near.fill_diagonal_(False)
 
 
 def gauss_newton_steps(fixed: torch.Tensor, moving: torch.Tensor, position: torch.Tensor, valid: torch.Tensor,
@@ -124,10 +141,12 @@ def gauss_newton_steps(fixed: torch.Tensor, moving: torch.Tensor, position: torc
         valid: (r, r, r) bool, voxels that count.
         offset: (3,) voxels of the fixed grid.
         blocks: edges of the cubic blocks.
-        damping: as in :class:`LossConfig`.
+        damping: as in :class:`LossConfig`. It shortens the steps, those that lead right too: by its share where a
+            block's slopes are alike in all directions.
 
     Returns:
-        For each block size, (n, 3) errors of the steps in voxels, of the n blocks with anything to go by.
+        For each block size, (n, 3) errors of the steps in voxels, of the n blocks with anything to go by. Blocks lie
+        side by side from the first corner, one voxel off the region's border.
     """
     slopes = torch.stack(torch.gradient(position, dim=(1, 2, 3)), -1)
     warped = sample(moving, position + (slopes * offset).sum(-1))
@@ -151,11 +170,9 @@ def gauss_newton_steps(fixed: torch.Tensor, moving: torch.Tensor, position: torc
     return errors
 
 
-#: A block whose mean squared slope of the descriptors is below this has nothing to go by.
-FLAT = 1e-4
-
-
 def gauss_newton_loss(errors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mean over block sizes of the mean length of the steps' errors in voxels, rounded off below 0.03 voxels."""
+    """Mean over block sizes of the mean length of the steps' errors (n, 3) in voxels, those of all processes, rounded
+    off below 0.03 voxels; 0 where no block has anything to go by."""
+    errors = [parallel.rows(e) for e in errors]
     means = [(e.square().sum(1) + 1e-3).sqrt().mean() for e in errors if len(e)]
     return torch.stack(means).mean() if means else sum(e.sum() for e in errors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,7 @@ from pymasr.models import MASRNet
 from pymasr.training import losses
 from pymasr.training.config import TrainingConfig
 from pymasr.training.draws import Draws
+from pymasr.training.step import describe
 from pymasr.training.views import Views
 
 #: Voxels of a pair that are looked for, and how far away the true voxel may be taken for found.
@@ -22,12 +24,11 @@ def validate(model: MASRNet, pairs: Sequence[Views], config: TrainingConfig) -> 
 
     Returns:
         ``gn_error``: mean length in voxels of the Gauss-Newton step at the true alignment, over blocks of 6 voxels
-        (0 is best); ``half_voxel``: SSD half a voxel beside the truth over that at the truth (mean over both
-        directions of the axes, geometric mean over pairs); ``found``: share of border voxels whose nearest descriptor,
-        among all voxels of the other view's region, is that of the true place or a neighbour of it.
+        (0 is best; NaN where the descriptors are too flat for any step); ``half_voxel``: SSD half a voxel beside the
+        truth over that at the truth (mean over both directions of the axes, geometric mean over pairs); ``found``:
+        share of border voxels whose nearest descriptor, among all voxels of the other view's region, is that of the
+        true place or a neighbour of it.
     """
-    from pymasr.training.loop import describe
-
     training, model = model.training, model.eval()
     views, loss = config.views, config.loss
     gn, rise, found = [], [], []
@@ -40,8 +41,8 @@ def validate(model: MASRNet, pairs: Sequence[Views], config: TrainingConfig) -> 
         rise.append(_rise(fixed, moving, pair))
         found.append(_found(fixed, moving, pair, Draws((number,), fixed.device)))
     model.train(training)
-    return {"gn_error": sum(gn) / max(len(gn), 1), "half_voxel": float(torch.tensor(rise).log().mean().exp()),
-            "found": sum(found) / len(found)}
+    return {"gn_error": sum(gn) / len(gn) if gn else math.nan,
+            "half_voxel": float(torch.tensor(rise).log().mean().exp()), "found": sum(found) / len(found)}
 
 
 def _rise(fixed: torch.Tensor, moving: torch.Tensor, pair: Views) -> float:

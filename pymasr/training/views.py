@@ -7,14 +7,16 @@ or orientations, would gain nothing (same crops in both views teach just that).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from pymasr import ops
 from pymasr.errors import InputError
 from pymasr.features import normalise
-from pymasr.training.anatomies import borders, random_anatomy
+from pymasr.training.anatomies import Anatomy, borders, random_anatomy
 from pymasr.training.appearance import AppearanceConfig, acquire, bezier, contrast, structure
 from pymasr.training.draws import Draws
 
@@ -33,7 +35,7 @@ class ViewsConfig:
         rotation: standard deviation of the angle between the views about each axis, degrees.
         stretch: standard deviation of the entries of the strain.
         bend: largest amplitude of the smooth deformation.
-        one_scan: share of pairs made of one scan by two curves, as in the paper; the others have two contrasts.
+        one_scan: share of synthetic pairs made of one scan by a curve, as in the paper; the others have two contrasts.
         tries: how often a pair with too little in it is drawn anew.
     """
 
@@ -51,11 +53,21 @@ class ViewsConfig:
     def __post_init__(self):
         if self.size % 8 or self.size <= 0:
             raise InputError(f"views: size must be a positive multiple of 8, got {self.size}")
-        if self.region % 6 != 2:
-            raise InputError(f"views: region must be a multiple of 6, plus 2 (whole blocks and a border), got {self.region}")
+        if self.region % 6 != 2 or self.region < 8:
+            raise InputError("views: region must be a multiple of 6, plus 2 (whole blocks and a border), "
+                             f"got {self.region}")
         if self.room < 0:
             raise InputError(f"views: size must be at least {self.size - self.room} for this region, margin and shift, "
                              f"got {self.size}")
+        if min(self.shift, self.margin, self.rotation, self.stretch, self.bend) < 0:
+            raise InputError("views: shift, margin, rotation, stretch and bend must not be negative")
+        if self.tries < 1 or not 0 <= self.one_scan <= 1:
+            raise InputError("views: tries must be at least 1 and one_scan a share between 0 and 1")
+
+    @property
+    def extent(self) -> int:
+        """Edge of the subject that both views are cut from."""
+        return self.size + self.shift
 
     @property
     def room(self) -> int:
@@ -73,7 +85,7 @@ class Views:
             on every side.
         position: (3, r, r, r) voxels of the first view's region, where each voxel of the second view's region lies.
         valid: (r, r, r) bool, voxels of the second view that show something the first one shows too.
-        border: (r, r, r) bool, those of them at the border between two labels.
+        border: (r, r, r) bool, those of them at the border between two labels, or where a scan is steep.
     """
 
     images: torch.Tensor
@@ -87,20 +99,68 @@ class Views:
 FEWEST = 128
 
 
-def random_views(draws: Draws, views: ViewsConfig, appearance: AppearanceConfig) -> Views:
-    """A pair; RuntimeError when `tries` pairs in a row had nothing to compare in them (with sane settings, never)."""
+class Subject(Protocol):
+    """What two views are views of, on a grid of its own.
+
+    Attributes:
+        inside: (D, H, W) bool, what a stripped scan would show, and can be compared.
+    """
+
+    inside: torch.Tensor
+
+    def borders(self, field: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """(D, H, W) bool: where structures meet, as seen through the displacement `field` with that `inside`."""
+
+    def contrasts(self, draws: Draws, views: ViewsConfig, appearance: AppearanceConfig) -> tuple[torch.Tensor,
+                                                                                                 torch.Tensor]:
+        """Two clean images (D, H, W) of the subject, intensities of about 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A random anatomy, and the structure in it that is too fine for labels."""
+
+    anatomy: Anatomy
+    fine: torch.Tensor
+
+    @property
+    def inside(self) -> torch.Tensor:
+        return self.anatomy.inside
+
+    def borders(self, field: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        labels = ops.warp(self.anatomy.labels[None].float(), field, mode="nearest", padding="border")[0]
+        return borders(labels.long(), inside)
+
+    def contrasts(self, draws: Draws, views: ViewsConfig, appearance: AppearanceConfig) -> tuple[torch.Tensor,
+                                                                                                 torch.Tensor]:
+        first = contrast(self.anatomy, self.fine, draws, appearance)
+        if draws.happens(views.one_scan):
+            return first, bezier(first, draws, appearance.inversion)
+        return first, contrast(self.anatomy, self.fine, draws, appearance)
+
+
+def synthetic_subject(shape: Sequence[int], draws: Draws) -> Synthetic:
+    """A random anatomy of that shape, with its fine structure."""
+    return Synthetic(random_anatomy(shape, draws), structure(shape, draws))
+
+
+def random_views(draws: Draws, views: ViewsConfig, appearance: AppearanceConfig,
+                 subject: Callable[[Sequence[int], Draws], Subject] = synthetic_subject) -> Views:
+    """A pair of a random subject, which `subject` makes of a shape and draws.
+
+    RuntimeError when `tries` pairs in a row had nothing to compare in them (with sane settings, never).
+    """
     for _ in range(views.tries):
-        pair = _try_views(draws, views, appearance)
+        pair = _try_views(draws, views, appearance, subject)
         if pair is not None:
             return pair
     raise RuntimeError(f"no comparable pair of views in {views.tries} tries: region, strip and slabs leave too little")
 
 
-def _try_views(draws: Draws, views: ViewsConfig, appearance: AppearanceConfig) -> Views | None:
+def _try_views(draws: Draws, views: ViewsConfig, appearance: AppearanceConfig, make_subject) -> Views | None:
     n, r, m, h = views.size, views.region, views.margin, views.halo
-    shape = (n + views.shift,) * 3
-    anatomy = random_anatomy(shape, draws)
-    fine = structure(shape, draws)
+    shape = (views.extent,) * 3
+    subject = make_subject(shape, draws)
 
     crops = [[draws.whole(0, views.shift) for _ in range(3)] for _ in range(2)]
     corner = [draws.whole(max(a + m, b) + h, min(a + n - m, b + n) - r - h) for a, b in zip(*crops)]
@@ -109,22 +169,18 @@ def _try_views(draws: Draws, views: ViewsConfig, appearance: AppearanceConfig) -
     region = tuple(slice(c, c + r) for c in corner)
     index = torch.stack(torch.meshgrid(*[torch.arange(c, c + r, device=field.device) for c in corner], indexing="ij"))
     position = index + field[(slice(None), *region)] - _column(corner, field) + m
-    labels = ops.warp(anatomy.labels[None].float(), field, mode="nearest", padding="border")[0].long()
-    inside = ops.warp(anatomy.inside[None].float(), field, mode="nearest", padding="zeros")[0] > 0.5
+    inside = ops.warp(subject.inside[None].float(), field, mode="nearest", padding="zeros")[0] > 0.5
     valid = inside[region] & ((position >= 0) & (position <= r + 2 * m - 1)).all(0)
-    border = borders(labels, inside)[region] & valid
+    border = subject.borders(field, inside)[region] & valid
     if int(border.sum()) < FEWEST:
         return None
 
-    first = contrast(anatomy, fine, draws, appearance)
-    if draws.happens(views.one_scan):
-        second = bezier(first, draws, appearance.inversion)
-    else:
-        second = contrast(anatomy, fine, draws, appearance)
+    first, second = subject.contrasts(draws, views, appearance)
     second = ops.warp(second[None], field, padding="border")[0]
 
     images = []
-    for image, mask, crop, low, high in ((first, anatomy.inside, crops[0], -m, r + m), (second, inside, crops[1], 0, r)):
+    for image, mask, crop, low, high in ((first, subject.inside, crops[0], -m, r + m),
+                                         (second, inside, crops[1], 0, r)):
         box = tuple(slice(c, c + n) for c in crop)
         scan = acquire(image[box], mask[box], draws, appearance)
         _cut(scan, [c + low - o for c, o in zip(corner, crop)], high - low, draws)
