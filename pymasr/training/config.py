@@ -63,6 +63,7 @@ class RunConfig:
         validation: steps between two validations.
         validation_pairs: held-out pairs of a validation.
         keep: how often, in steps, a checkpoint is kept for good beside the last one; 0 for never.
+        start: weights that the training starts from: a name of packaged ones or a .safetensors file; "" for new ones.
     """
 
     steps: int = 20000
@@ -75,6 +76,7 @@ class RunConfig:
     validation: int = 500
     validation_pairs: int = 32
     keep: int = 0
+    start: str = ""
 
     def __post_init__(self):
         for name in ("steps", "batch", "checkpoint", "validation", "validation_pairs"):
