@@ -7,9 +7,7 @@ namespace masr::cuda {
 
 Call::Call(const char* op, const View& view, const Execution& execution) : op_(op), execution_(execution) {
   check_axes(view);
-  int current = 0;
-  check(cudaGetDevice(&current));
-  if (current != view.device_index) check(cudaSetDevice(view.device_index));
+  check(cudaSetDevice(view.device_index));
 }
 
 void Call::check_axes(const View& view) const {
@@ -41,6 +39,7 @@ void Call::check_blocks(std::int64_t blocks) const {
 
 void Call::check(cudaError_t error) const {
   if (error != cudaSuccess) {
+    cudaGetLastError();  // or whoever asks for it next would take it for theirs
     throw std::runtime_error(std::string(op_) + ": CUDA failed: " + cudaGetErrorString(error));
   }
 }
