@@ -3,9 +3,11 @@
 //
 // Each thread of a block is a fiber of its own. It runs until it meets __syncthreads or a shuffle and then waits for
 // the others of its block or warp; one that leaves while others wait is an error, as on a GPU it would hang or worse.
-// Every other launch runs its blocks and threads in reverse, so that what depends on their order shows; dynamic shared
-// memory starts out as NaN, and has redzones under AddressSanitizer. What this cannot show: memory ordering, timing,
-// and anything about registers or the compiler of CUDA.
+// Blocks and threads take turns in another order at every launch, so that what depends on it shows; dynamic shared
+// memory starts out as NaN, and has redzones under AddressSanitizer. To ThreadSanitizer each fiber is a thread and
+// barriers are all that orders them: accesses of a block's threads to the same memory without one between them are a
+// data race, whatever the order they happen to run in. What this cannot show: races between blocks, timing, and anything
+// about registers or the compiler of CUDA.
 #pragma once
 
 #include <cmath>
