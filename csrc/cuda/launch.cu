@@ -7,7 +7,9 @@ namespace masr::cuda {
 
 Call::Call(const char* op, const View& view, const Execution& execution) : op_(op), execution_(execution) {
   check_axes(view);
-  check(cudaSetDevice(view.device_index));
+  int current = 0;
+  check(cudaGetDevice(&current));
+  if (current != view.device_index) check(cudaSetDevice(view.device_index));
 }
 
 void Call::check_axes(const View& view) const {

@@ -20,8 +20,9 @@ constexpr std::int64_t longest_axis = 1 << 30;
 /// One call of an op.
 class Call {
  public:
-  /// Makes the device that holds `view` the current one of this thread, whatever another copy of the CUDA runtime in
-  /// the process has made of it. It stays so: giving the device from before back could make a context on it.
+  /// Makes the device that holds `view` the current one of this thread, and leaves it so: giving the one from before back
+  /// could make a context on it. A context on that device that the caller has made current stays: all copies of the CUDA
+  /// runtime in a process work in the thread's current context.
   Call(const char* op, const View& view, const Execution& execution);
 
   /// Refuses axes whose indices, and sums of two of them, do not fit in 32 bits; the constructor does so for its view.

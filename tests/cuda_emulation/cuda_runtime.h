@@ -129,6 +129,7 @@ inline cudaError_t cudaGetLastError() {
   emulation::last_error = cudaSuccess;
   return error;
 }
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int device) {
   return emulation::reported(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
