@@ -29,6 +29,7 @@ from pymasr import _C
 SIZES = [(96, 80, 96), (192, 160, 192), (256, 256, 256)]
 #: Compiled at this size alone: compiling takes seconds a case.
 COMPILED_SIZE = (192, 160, 192)
+TIME_IS_UP = "not run: the time given was up"
 
 
 def elapsed(function: Callable, rounds: int, calls: int = 1) -> float:
@@ -124,7 +125,7 @@ def measure_rows(cases, sizes, bandwidth, deadline: float, compile_until: float)
         for case in cases:
             row = {"op": case.op, "variant": case.variant, "shape": list(shape)}
             if time.monotonic() > deadline:
-                rows.append({**row, "error": "not run: the time given was up"})
+                rows.append({**row, "error": TIME_IS_UP})
                 continue
             try:
                 row = measure_case(case, shape, bandwidth, shape == COMPILED_SIZE and time.monotonic() < compile_until)

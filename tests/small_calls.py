@@ -1,11 +1,14 @@
-"""Every CUDA kernel once or twice on small odd sizes, for compute-sanitizer: ``python tests/small_calls.py``."""
+"""Every CUDA kernel once or twice on small odd sizes, for compute-sanitizer: ``python tests/small_calls.py``; on CPU
+memory with tests/cuda_emulation."""
 
 import itertools
+import os
 
 import torch
 
 from pymasr import ops
 
+DEVICE = "cpu" if "CUDA_EMULATION" in os.environ else "cuda"
 SHAPE = (5, 9, 35)  # a tile and a bit along x and y
 LAYOUTS = (torch.contiguous_format, torch.channels_last_3d)
 TYPES = (torch.float32, torch.float16)
@@ -13,7 +16,7 @@ TYPES = (torch.float32, torch.float16)
 
 def image(channels, dtype=torch.float32, layout=torch.contiguous_format, shape=SHAPE):
     generator = torch.Generator().manual_seed(channels)
-    return torch.rand((2, channels, *shape), generator=generator).to("cuda", dtype).to(memory_format=layout)
+    return torch.rand((2, channels, *shape), generator=generator).to(DEVICE, dtype).to(memory_format=layout)
 
 
 def field():
@@ -50,7 +53,7 @@ def warps():
 
 def fields():
     for spacing in (1, 4, 50):
-        control = torch.rand((2, 3, *ops.bspline_control_shape(SHAPE, spacing)), device="cuda")
+        control = torch.rand((2, 3, *ops.bspline_control_shape(SHAPE, spacing)), device=DEVICE)
         backward(ops.bspline_upsample(control.requires_grad_(True), SHAPE, spacing))
     ops.bending_energy(field())
     ops.diffusion_energy(field())
@@ -62,5 +65,6 @@ def fields():
 if __name__ == "__main__":
     for part in (descriptors, warps, fields):
         part()
-        torch.cuda.synchronize()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
         print(part.__name__, "done", flush=True)

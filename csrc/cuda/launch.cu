@@ -41,6 +41,7 @@ void Call::check_blocks(std::int64_t blocks) const {
 
 void Call::check(cudaError_t error) const {
   if (error != cudaSuccess) {
+    cudaGetLastError();  // or whoever asks for it next would take it for theirs
     throw std::runtime_error(std::string(op_) + ": CUDA failed: " + cudaGetErrorString(error));
   }
 }

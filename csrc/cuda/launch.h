@@ -20,7 +20,9 @@ constexpr std::int64_t longest_axis = 1 << 30;
 /// One call of an op.
 class Call {
  public:
-  /// Makes the device that holds `view` the current one.
+  /// Makes the device that holds `view` the current one of this thread, and leaves it so: giving the one from before back
+  /// could make a context on it. A context on that device that the caller has made current stays: all copies of the CUDA
+  /// runtime in a process work in the thread's current context.
   Call(const char* op, const View& view, const Execution& execution);
 
   /// Refuses axes whose indices, and sums of two of them, do not fit in 32 bits; the constructor does so for its view.
@@ -45,9 +47,7 @@ class Call {
     config.blockDim = dim3(block_width, block_height);
     config.dynamicSmemBytes = shared;
     config.stream = static_cast<cudaStream_t>(execution_.stream);
-    const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...);
-    check(error);
-    check(cudaGetLastError());
+    check(cudaLaunchKernelEx(&config, kernel, arguments...));
   }
 
   /// Sets bytes to 0, in the order of the stream.

@@ -56,11 +56,25 @@ def test_stages_say_what_happened(monkeypatch):
     check.command("bad", [*python, "print('1 failed'); raise SystemExit(1)"], 30)
     check.command("refused", [*python, "print('Error: device not supported'); raise SystemExit(1)"], 30,
                   refusals="not supported")
+    check.command("found", [*python, "print('not supported'); print('SUMMARY: 1 error'); raise SystemExit(1)"], 30,
+                  refusals="not supported")
     check.command("slow", [*python, "import time; time.sleep(30)"], 0.5)
     results = {stage: entry["result"] for stage, entry in check.stages.items()}
     assert results["good"] == "passed: 3 passed in 1 s" and results["bad"] == "failed: 1 failed"
     assert results["refused"].startswith("not run: not supported")
+    assert results["found"] == "failed: SUMMARY: 1 error"
     assert results["slow"].startswith("not run: took longer")
+
+
+@pytest.mark.parametrize(("errors", "result"), [
+    ([cuda_kernels.TIME_IS_UP], "passed: 1 of 2 rows, 1 not run for time"),
+    (["differs", cuda_kernels.TIME_IS_UP], "failed: 1 of 3 rows not measured")])
+def test_rows_left_out_for_time_are_no_failure(errors, result, monkeypatch):
+    rows = [{}, *({"error": error} for error in errors)]
+    monkeypatch.setattr(cuda_kernels, "run", lambda **budgets: {"rows": rows})
+    check = gpu_check.Check()
+    gpu_check.benchmark(check)
+    assert check.stages["benchmark"]["result"] == result
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,4 +1,4 @@
-// Kernels with one fault each, for the test that the emulation shows them: faults sound|order|barrier|bounds|exit.
+// Kernels with one fault each, for the test that the emulation shows them: faults sound|order|barrier|warp|bounds|exit.
 // Ends with status 0 when the result is right.
 #include <cstdio>
 #include <string>
@@ -18,8 +18,9 @@ __global__ void reverse(const int* in, int* out) {
   const int i = int(threadIdx.y * 32 + threadIdx.x), first = int(blockIdx.x) * threads;
   if (fault == "exit" && i == 5) return;
   shared[fault == "bounds" ? i + 1 : i] = in[first + i];
-  if (fault != "barrier") __syncthreads();
-  out[first + i] = shared[threads - 1 - i];
+  if (fault == "warp") __shfl_xor_sync(~0u, i, 1);  // brings the warp together, but orders nothing in memory
+  if (fault != "barrier" && fault != "warp") __syncthreads();
+  out[first + i] = shared[fault == "warp" ? i ^ 1 : threads - 1 - i];
 }
 
 /// Counts blocks by what the one before it left.
@@ -48,7 +49,7 @@ int main(int, char** arguments) {
     }
     cudaLaunchKernelEx(&config, reverse, static_cast<const int*>(in.data()), out.data());
     for (int i = 0; i < blocks * threads; ++i) {
-      right = right && out[i] == i / threads * threads + threads - 1 - i % threads;
+      right = right && out[i] == (fault == "warp" ? i ^ 1 : i / threads * threads + threads - 1 - i % threads);
     }
   }
   return right ? 0 : 1;

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
+
+#: Where "cuda" is: under tests/cuda_emulation all memory is that of its GPU.
+GPU = "cpu" if "CUDA_EMULATION" in os.environ else "cuda"
+
+
+def has_gpu() -> bool:
+    return GPU == "cpu" or torch.cuda.is_available()
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:

@@ -4,11 +4,14 @@ import functools
 
 import pytest
 import torch
+from checks import GPU, has_gpu
 
 from pymasr import ops
 
+#: Arguments that ops write to.
+FILLED = ("out", "total_weight")
 #: In names of tests that are about the CPU, or that call what :func:`_on_cuda` does not reach.
-CPU_ALONE = ("far_apart", "memory", "numpy", "opcheck", "bad_arguments", "streamed", "threads_are")
+CPU_ALONE = ("far_apart", "memory", "numpy", "opcheck", "compile", "bad_arguments", "streamed", "threads_are")
 
 
 def _copy(tensor: torch.Tensor, device) -> torch.Tensor:
@@ -19,7 +22,8 @@ def _copy(tensor: torch.Tensor, device) -> torch.Tensor:
     start = tensor.storage_offset() % 16
     memory = torch.empty(start + extent, dtype=tensor.dtype, device=device)
     memory[start:] = torch.as_strided(tensor, (extent,), (1,), tensor.storage_offset())
-    return memory.as_strided(tensor.shape, tensor.stride(), start)
+    # no view: autograd would not let it be changed where it is
+    return memory.new_empty(0).set_(memory.untyped_storage(), start, tensor.shape, tensor.stride())
 
 
 class _Move(torch.autograd.Function):
@@ -36,21 +40,22 @@ class _Move(torch.autograd.Function):
 def _on_cuda(function):
     """The op on copies of its tensors on CUDA; what it returns or fills comes back, gradients too."""
 
-    @functools.wraps(function)
-    def op(*args, out=None, **kwargs):
-        def there(value):
-            return _Move.apply(value, "cuda") if isinstance(value, torch.Tensor) else value
+    def there(value):
+        return _Move.apply(value, GPU) if isinstance(value, torch.Tensor) else value
 
-        if out is not None:
-            kwargs["out"] = there(out)
-        result = function(*map(there, args), **{name: there(value) for name, value in kwargs.items()})
-        if out is not None:
-            with torch.no_grad():
-                out.copy_(kwargs["out"])
+    @functools.wraps(function)
+    def op(*args, **kwargs):
+        moved = {name: there(value) for name, value in kwargs.items()}
+        result = function(*map(there, args), **moved)
+        filled = [(kwargs[name], moved[name]) for name in FILLED if isinstance(kwargs.get(name), torch.Tensor)]
+        with torch.no_grad():
+            for here, copy in filled:
+                here.copy_(copy)
 
         def back(value):
-            if out is not None and value is kwargs["out"]:
-                return out
+            given = [here for here, copy in filled if copy is value]
+            if given:
+                return given[0]
             return _Move.apply(value, "cpu") if isinstance(value, torch.Tensor) else value
 
         return tuple(map(back, result)) if isinstance(result, tuple) else back(result)
@@ -64,7 +69,7 @@ def device(request, monkeypatch):
     if request.param == "cuda":
         if any(word in request.function.__name__ for word in CPU_ALONE):
             pytest.skip("a test of the CPU alone")
-        if not torch.cuda.is_available():
+        if not has_gpu():
             pytest.skip("no GPU that torch can use")
         for name in set(ops.__all__) - {"bspline_control_shape"}:
             monkeypatch.setattr(ops, name, _on_cuda(getattr(ops, name)))

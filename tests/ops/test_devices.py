@@ -5,7 +5,7 @@ import ctypes
 
 import pytest
 import torch
-from checks import relative_error, smooth_field
+from checks import GPU, has_gpu, relative_error, smooth_field
 
 from pymasr import _C, ops
 
@@ -61,6 +61,14 @@ def test_cuda_arrays_without_a_gpu_are_refused():
         _C.jacobian_determinant(OnCuda(field), OnCuda(out), CPU)
 
 
+@pytest.mark.skipif(not has_gpu(), reason="no GPU that torch can use")
+def test_a_failed_call_leaves_no_error_behind():
+    field, out = smooth_field((3, 4, 5), 1.0), torch.empty(1, 1, 3, 4, 5)
+    with pytest.raises(RuntimeError, match="jacobian_determinant: CUDA failed: invalid device ordinal"):
+        _C.jacobian_determinant(OnCuda(field, 99), OnCuda(out, 99), CPU)
+    assert ops.jacobian_determinant(field.to(GPU)).shape == out.shape
+
+
 def inputs(shape=(19, 20, 37), channels=12, seed=0):
     generator = torch.Generator().manual_seed(seed)
     fixed, moving = (torch.rand((1, channels, *shape), generator=generator).to(memory_format=torch.channels_last_3d)
@@ -71,14 +79,19 @@ def inputs(shape=(19, 20, 37), channels=12, seed=0):
 @needs_gpu
 def test_the_current_stream_is_used_and_nothing_waits():
     fixed, moving, field = inputs()
-    expected = ops.warp_ssd(fixed, moving, field)
+
+    def run(displacement):
+        copied = torch.zeros_like(displacement) + displacement  # behind the sleep: read too early it is something else
+        return ops.warp_ssd(fixed, moving, copied)
+
+    expected, other = run(field), -field
     stream = torch.cuda.Stream()
     torch.cuda.synchronize()
     with torch.cuda.stream(stream):
+        run(other)  # CUDA may wait when it loads a kernel or makes memory: both are there afterwards
+        stream.synchronize()
         torch.cuda._sleep(200_000_000)
-        zero = torch.zeros_like(field)
-        doubled = zero + field  # written behind the sleep: read too early it is something else
-        actual = ops.warp_ssd(fixed, moving, doubled)
+        actual = run(field)
         assert not stream.query(), "the call waited for the stream"
     stream.synchronize()
     assert torch.equal(actual[0], expected[0]) and torch.equal(actual[1], expected[1])
@@ -102,6 +115,7 @@ def test_a_cuda_graph_repeats_the_op(name):
     }
     call = calls[name]
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         call()
     torch.cuda.current_stream().wait_stream(stream)

@@ -142,7 +142,7 @@ def test_layouts_of_the_result_hold_the_same_values(shape, dtype, instruction_se
     assert torch.equal(unbatched, planar[0]) and unbatched.stride()[0] == 1
 
 
-def test_rows_that_begin_anywhere_in_memory():
+def test_rows_that_begin_at_any_address():
     image = noise((3, 5, 35))
     expected = ops.mind_ssc(image)
     for offset in (1, 3, 7):
