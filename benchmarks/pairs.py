@@ -23,7 +23,9 @@ DATA = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 CASES = (("openms_p07", "T2", "T1"), ("openms_p07", "FLAIR", "T1"), ("openms_p19", "T1", "T2"))
 LEVELS = ("small", "medium", "large")
 INTER_SUBJECT = ("inter_p07T1_to_p19T2", "T2", "T1")
-VARIANTS = ("plain", "hard", "upsampled")
+VARIANTS = ("plain", "hard", "hard 2", "hard 3", "upsampled")
+#: Seeds of what is done to the fixed and to the moving image of the hard variants.
+HARD_SEEDS = {"hard": (1, 2), "hard 2": (3, 4), "hard 3": (5, 6)}
 #: Voxels (x, y, z) of the upsampled variant.
 UPSAMPLED = (192, 160, 192)
 
@@ -51,8 +53,8 @@ class Pair:
         data: the directory of all pairs.
         subject, fixed, moving: directory of the subject, contrasts of the two images.
         level: size of the deformation; "inter" for the pair of two subjects.
-        variant: "plain", the images as they are; "hard", with bias field, thick slices and noise; "upsampled", brought
-            to :data:`UPSAMPLED` voxels, the extent kept.
+        variant: "plain", the images as they are; "hard" (or "hard 2", "hard 3": other seeds), with bias field, thick
+            slices and noise; "upsampled", brought to :data:`UPSAMPLED` voxels, the extent kept.
     """
 
     data: pathlib.Path
@@ -90,9 +92,8 @@ class Pair:
     def images(self) -> tuple[sitk.Image, sitk.Image]:
         """The fixed and the moving image of the variant, float32."""
         fixed, moving = (sitk.ReadImage(str(f), sitk.sitkFloat32) for f in (self.fixed_file, self.moving_file))
-        if self.variant == "hard":
-            degrade = _degrade(self.data.parent / "eval" / "degrade.py")
-            return degrade(fixed, seed=1), degrade(moving, seed=2)
+        if self.variant in HARD_SEEDS:
+            return harden(self.data, fixed, moving, self.variant)
         if self.variant == "upsampled":
             return upsample(fixed, UPSAMPLED), upsample(moving, UPSAMPLED)
         return fixed, moving
@@ -192,6 +193,12 @@ def upsample(image: sitk.Image, size: Sequence[int]) -> sitk.Image:
     corner = image.TransformContinuousIndexToPhysicalPoint([n / (2 * m) - 0.5 for n, m in zip(image.GetSize(), size)])
     return sitk.Resample(image, list(size), sitk.Transform(3, sitk.sitkIdentity), sitk.sitkBSpline, corner, spacing,
                          image.GetDirection(), 0.0, image.GetPixelID())
+
+
+def harden(data: pathlib.Path, fixed: sitk.Image, moving: sitk.Image, variant: str = "hard") -> list[sitk.Image]:
+    """Hard versions of two images. FileNotFoundError where the script that makes them is not beside `data`."""
+    degrade = _degrade(data.parent / "eval" / "degrade.py")
+    return [degrade(image, seed=seed) for image, seed in zip((fixed, moving), HARD_SEEDS[variant])]
 
 
 def _degrade(file: pathlib.Path):

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from pymasr.errors import InputError
 from pymasr.features.descriptors import Descriptor, IntensityDNS, Mind
+from pymasr.features.masr import Masr
 
 #: Names of the descriptors.
-DESCRIPTORS: dict[str, type] = {"mind": Mind, "dns": IntensityDNS}
+DESCRIPTORS: dict[str, type] = {"masr": Masr, "mind": Mind, "dns": IntensityDNS}
 
 
 @dataclass(frozen=True)

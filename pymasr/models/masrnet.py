@@ -102,7 +102,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.convolution(F.pad(x, (1,) * 6, mode="replicate"))
-        return x if self.last else F.leaky_relu(x, SLOPE)
+        return x if self.last else F.leaky_relu(x, SLOPE, inplace=True)
 
 
 class BlurPool(nn.Module):
@@ -126,10 +126,6 @@ def _every_second(x: torch.Tensor, axis: int, start: int) -> torch.Tensor:
     return x[(slice(None),) * axis + (window,)]
 
 
-def _double(x: torch.Tensor) -> torch.Tensor:
-    return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
-
-
 class UNet(nn.Module):
     """Encoder and decoder of METHOD: 1, 8, 8 (1/2), 16 (1/2), 16 (1/4), 32 (1/4), 32 (1/8), 64 (1/8), 64 (1/8),
     32 (1/4), 16 (1/2), 8, 4, with skips by concatenation (ours). Sizes are multiples of 8."""
@@ -148,15 +144,28 @@ class UNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x0 = self.encode0(image)
-        x1 = self.encode1(x0)
+        return self.fine(x0, self.double(self.coarse(self.encode1[0](x0))))
+
+    def coarse(self, half: torch.Tensor) -> torch.Tensor:
+        """All that is below full resolution: from the first convolution's output at half resolution to the last
+        decoder's there."""
+        x1 = self.encode1[2](self.encode1[1](half))
         x2 = self.encode2(x1)
-        x = _double(self.encode3(x2))
-        x = _double(self.decode2(torch.cat([x, x2], 1)))
-        x = _double(self.decode1(torch.cat([x, x1], 1)))
+        x = self.double(self.encode3(x2))
+        x = self.double(self.decode2(torch.cat([x, x2], 1)))
+        return self.decode1(torch.cat([x, x1], 1))
+
+    def fine(self, x0: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """From the first convolution's output and the upsampled decoder's to the features."""
         x = self.decode0(torch.cat([x, x0], 1))
         # the DNS takes differences and divides by them: rounding features to 8 bits would show
         with torch.autocast(x.device.type, enabled=False):
             return self.last(x.float())
+
+    @staticmethod
+    def double(x: torch.Tensor) -> torch.Tensor:
+        """Twice the resolution, trilinear: between the voxels, as :class:`BlurPool` takes them."""
+        return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
 
 
 class Head(nn.Module):
@@ -177,13 +186,15 @@ class Head(nn.Module):
         nn.init.normal_(self.second.convolution.weight, std=0.02)
 
     def forward(self, relations: torch.Tensor) -> torch.Tensor:
-        squeezed = self.squeeze(relations - EQUAL)
-        return soft_normalise((self.direct(squeezed) + self.second(self.first(squeezed))).float())
+        weight = self.squeeze.weight
+        squeezed = F.conv3d(relations, weight, self.squeeze.bias - EQUAL * weight.sum((1, 2, 3, 4)))
+        return soft_normalise(self.direct(squeezed) + self.second(self.first(squeezed)))
 
 
 def soft_normalise(x: torch.Tensor) -> torch.Tensor:
-    """x / sqrt(1 + |x|^2) over the channels (ours): almost unit vectors, but shorter where there is little to tell."""
-    return x * torch.rsqrt(1 + x.square().sum(1, keepdim=True))
+    """x / sqrt(1 + |x|^2) over the channels (ours), in float32: almost unit vectors, but shorter where there is little
+    to tell."""
+    return x * torch.rsqrt(1 + torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square())
 
 
 class MASRNet(nn.Module):
@@ -204,14 +215,33 @@ class MASRNet(nn.Module):
         return self.unet(image)
 
     def relations(self, image: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """What the head sees: (N, relations, D, H, W), float32, channels adjacent."""
+        """What the head sees: (N, relations, D, H, W), channels adjacent.
+
+        Without gradients every op writes its channels where the head reads them, in the type in which it does.
+        """
         c, image, features = self.config, image.float(), features.float()
-        layout = {"memory_format": torch.channels_last_3d}
-        parts = [ops.dns(features, c.dilations, c.reduction, c.eps, **layout) if c.dns else features]
-        if c.image_dns:
-            parts.append(ops.dns(image, c.image_dns, eps=c.noise, **layout))
-        parts += [ops.mind_ssc(image, radius, dilation) for radius, dilation in c.image_mind]
-        return torch.cat(parts, 1)
+        makers = [lambda out: ops.dns(features, c.dilations, c.reduction, c.eps, out)] if c.dns else []
+        makers += [lambda out: ops.dns(image, c.image_dns, eps=c.noise, out=out)] if c.image_dns else []
+        makers += [lambda out, r=r, d=d: ops.mind_ssc(image, r, d, out) for r, d in c.image_mind]
+        if torch.is_grad_enabled():
+            parts = [make(None) for make in makers]
+            return torch.cat(parts if c.dns else [features, *parts], 1).contiguous(memory_format=torch.channels_last_3d)
+        kind = torch.get_autocast_dtype(image.device.type) if torch.is_autocast_enabled(image.device.type) else image.dtype
+        relations = torch.empty((image.shape[0], c.relations, *image.shape[2:]), dtype=kind, device=image.device,
+                                memory_format=torch.channels_last_3d)
+        parts = list(relations.split(self._sizes, 1))
+        if not c.dns:
+            parts.pop(0).copy_(features)
+        for make, part in zip(makers, parts, strict=True):
+            make(part)
+        return relations
+
+    @property
+    def _sizes(self) -> list[int]:
+        """Channels of each part of the relations."""
+        c = self.config
+        by_image = [12 * len(c.image_dns)] * bool(c.image_dns) + [12] * len(c.image_mind)
+        return [c.relations - sum(by_image), *by_image]
 
     def describe(self, image: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """DSIR of an image, or a crop of one, whose features are known."""

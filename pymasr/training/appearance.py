@@ -34,10 +34,10 @@ class AppearanceConfig:
 
     curve: float = 0.6
     inversion: float = 0.5
-    noise: float = 0.12
-    bias: float = 0.35
+    noise: float = 0.1
+    bias: float = 0.25
     blur: float = 1.1
-    slices: float = 0.3
+    slices: float = 0.2
     ghosting: float = 0.1
     strip: float = 0.85
 
@@ -59,13 +59,13 @@ def contrast(anatomy: Anatomy, fine: torch.Tensor, draws: Draws, config: Appeara
     """A mean for every label, in any order; some labels may look alike. Texture, shared and not; partial volume."""
     count = anatomy.count
     means = 0.05 + 0.95 * draws.rand(count)
-    if draws.happens(0.4):
+    if draws.happens(0.25):
         means = means[(draws.rand(count) * max(3, count // 2)).long().clamp_max(count - 1)]
     if draws.happens(0.3):
         means = 0.5 + draws.uniform(0.3, 1) * (means - 0.5)
     image = means[anatomy.labels]
-    if draws.happens(0.5):
-        strengths = draws.uniform(0, 0.15) * (2 * draws.rand(count) - 1)
+    if draws.happens(0.7):
+        strengths = draws.uniform(0, 0.2) * (2 * draws.rand(count) - 1)
         image = image + strengths[anatomy.labels] * fine
     for _ in range(draws.whole(0, 2)):
         strengths = draws.uniform(0, 0.12) * draws.rand(count)

@@ -102,7 +102,7 @@ class TrainingConfig:
     def __post_init__(self):
         if self.views.halo < self.model.halo:
             raise InputError(f"config: the head and DNS look at {self.model.halo} voxels around, views allow "
-                             f"{self.views.halo}: use smaller dilations or radii")
+                             f"{self.views.halo}: raise views.halo or use smaller dilations and radii")
         if max(self.loss.blocks) > self.views.region - 2:
             raise InputError(f"config: loss: blocks of {max(self.loss.blocks)} voxels do not fit into views: region, "
                              f"which has {self.views.region - 2} within its border: smaller blocks or a larger region")

@@ -22,7 +22,7 @@ from pymasr.training import parallel
 from pymasr.training.checkpoint import load_checkpoint, save_checkpoint
 from pymasr.training.config import TrainingConfig
 from pymasr.training.log import Log
-from pymasr.training.pairs import TRAINING, VALIDATION, Pairs, batches
+from pymasr.training.pairs import TRAINING, Pairs, batches, held_out
 from pymasr.training.scans import Scans
 from pymasr.training.step import Step
 from pymasr.training.validation import validate
@@ -144,7 +144,7 @@ def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, r
             if step == run.steps:
                 log.finish(step)
             if step == run.steps or step % run.validation == 0:
-                scores = validate(average.module, Pairs(config, VALIDATION, device), config)
+                scores = validate(average.module, held_out(config, device), config)
                 log.validation(step, scores)
                 values |= scores
             kept = run.keep and step % run.keep == 0

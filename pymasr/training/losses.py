@@ -24,7 +24,9 @@ class LossConfig:
 
     Attributes:
         contrastive: weight of the InfoNCE loss.
-        gauss_newton: weight of the Gauss-Newton loss.
+        gauss_newton: weight of the Gauss-Newton loss, once it counts in full.
+        ramp: shares of the steps at which it begins to count, and counts in full; it rises linearly between. Descriptors
+            first have to find the place before they can be taught to settle on it.
         magnitude: weight of the mean square of the U-Net's features, which nothing else bounds: the DNS does not change
             when they grow.
         temperature: of the cosine similarities.
@@ -38,8 +40,9 @@ class LossConfig:
         damping: added to the diagonal of a block's matrix, as a share of its mean.
     """
 
-    contrastive: float = 0.3
+    contrastive: float = 0.5
     gauss_newton: float = 3.0
+    ramp: tuple[float, float] = (0.05, 0.35)
     magnitude: float = 1e-3
     temperature: float = 0.07
     anchors: int = 768
@@ -52,6 +55,10 @@ class LossConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "blocks", tuple(self.blocks))
+        object.__setattr__(self, "ramp", tuple(self.ramp))
+        if len(self.ramp) != 2 or not 0 <= self.ramp[0] <= self.ramp[1] <= 1:
+            raise InputError(f"loss: ramp must be two shares of the steps, the first not above the second, "
+                             f"got {self.ramp}")
         if not self.temperature > 0:
             raise InputError(f"loss: temperature must be positive, got {self.temperature!r}")
         if self.anchors < 2:
@@ -64,6 +71,13 @@ class LossConfig:
             raise InputError(f"loss: blocks must be edges of at least 1 voxel, got {list(self.blocks)}")
         if not (0 <= self.border <= 1 and 0 <= self.offset_share <= 1):
             raise InputError("loss: border and offset_share must be between 0 and 1")
+
+
+    def weights(self, progress: float) -> dict[str, float]:
+        """Weight of each loss when that share of the steps is done."""
+        start, full = self.ramp
+        risen = 1.0 if progress >= full else max(0.0, (progress - start) / (full - start))
+        return {"contrastive": self.contrastive, "gauss_newton": self.gauss_newton * risen, "magnitude": self.magnitude}
 
 
 def sample(volume: torch.Tensor, position: torch.Tensor) -> torch.Tensor:

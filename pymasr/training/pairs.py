@@ -42,6 +42,11 @@ class Pairs(torch.utils.data.Dataset):
         return random_views(draws, config.views, config.appearance)
 
 
+def held_out(config: TrainingConfig, device: str | torch.device = "cpu") -> Pairs:
+    """Pairs of synthetic anatomies that no training with this seed sees."""
+    return Pairs(config, VALIDATION, device)
+
+
 def batches(pairs: Pairs, numbers: Sequence[Sequence[int]], workers: int,
             device: torch.device) -> Iterator[list[Views]]:
     """The pairs of each list of `numbers`, on `device`, made ahead of their use by so many processes."""

@@ -50,7 +50,9 @@ class Step(nn.Module):
             parts["contrastive"] = losses.contrastive_loss(queries, keys, places, config.temperature, config.exclusion)
         if errors:
             parts["gauss_newton"] = losses.gauss_newton_loss([torch.cat(e) for e in zip(*errors)])
-        parts["loss"] = sum(getattr(config, name) * value for name, value in parts.items())
+        run = self.config.run
+        weights = config.weights(min(numbers) // run.batch / run.steps)
+        parts["loss"] = sum(weights[name] * value for name, value in parts.items())
         return parts
 
 

@@ -30,6 +30,8 @@ class ViewsConfig:
         shift: how far the two crops may lie apart, along each axis.
         region: of the second view, in which voxels are compared; a multiple of 6, plus 2.
         margin: by which the first view's region is larger on every side, for what moved.
+        halo: voxels around a region that its descriptors are made from, so that no border of a crop shows in them: at
+            least what the model's DNS and head look at.
         rotation: standard deviation of the angle between the views about each axis, degrees.
         stretch: standard deviation of the entries of the strain.
         bend: largest amplitude of the smooth deformation.
@@ -41,10 +43,11 @@ class ViewsConfig:
     shift: int = 8
     region: int = 26
     margin: int = 4
-    rotation: float = 6.0
+    halo: int = 4
+    rotation: float = 4.0
     stretch: float = 0.03
     bend: float = 1.0
-    one_scan: float = 0.2
+    one_scan: float = 0.35
     tries: int = 50
 
     def __post_init__(self):
@@ -60,9 +63,6 @@ class ViewsConfig:
             raise InputError("views: shift, margin, rotation, stretch and bend must not be negative")
         if self.tries < 1 or not 0 <= self.one_scan <= 1:
             raise InputError("views: tries must be at least 1 and one_scan a share between 0 and 1")
-
-    #: Voxels around a region that its descriptors are made from, so that no border of a crop shows in them.
-    halo = 4
 
     @property
     def extent(self) -> int:

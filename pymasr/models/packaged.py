@@ -1,0 +1,97 @@
+"""Weights in files: safetensors, with all that is needed to use them in the header; and those that come with the
+package, loaded by name, offline, their hash checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+
+import safetensors
+import safetensors.torch
+import torch
+
+from pymasr.errors import InputError
+from pymasr.models.masrnet import MASRConfig, MASRNet
+
+#: SHA-256 of the packaged weights, by name.
+PACKAGED: dict[str, str] = {}
+FOLDER = pathlib.Path(__file__).parent / "weights"
+#: What the network was trained to get; the feature extractor sees to it.
+INPUT = {"intensities": "percentiles 1 to 99 of the foreground to [0, 1]", "spacing": "isotropic voxels, of any size"}
+
+
+def save(model: MASRNet, file: str | pathlib.Path, **details) -> None:
+    """Write a network's weights, whole or not at all.
+
+    Args:
+        model: the network.
+        file: ends with .safetensors.
+        details: further facts to keep in the header, such as ``steps=12000``; anything JSON can hold.
+    """
+    file = pathlib.Path(file)
+    header = {"format": "pymasr MASR-Net 1", "model": json.dumps(model.config.as_dict()), "input": json.dumps(INPUT),
+              **{name: json.dumps(value) for name, value in details.items()}}
+    partial = file.with_name(f".{file.name}.partial")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(state, partial, header)
+    os.replace(partial, file)
+
+
+def load(name: str, device: torch.device | str = "cpu") -> MASRNet:
+    """A network ready for use: in evaluation mode, without gradients to its weights.
+
+    Args:
+        name: of packaged weights, or a .safetensors file that :func:`save` wrote.
+        device: where to.
+
+    Raises:
+        InputError: there are no such weights, or the file is damaged or of something else.
+    """
+    return _load(*_located(name), torch.device(device))
+
+
+def details(name: str) -> dict:
+    """What the header of weights says: ``model``, ``input``, and whatever :func:`save` was given."""
+    file, _ = _located(name)
+    with _opened(file) as content:
+        header = content.metadata() or {}
+    return {key: value if key == "format" else json.loads(value) for key, value in header.items()}
+
+
+def _located(name: str) -> tuple[pathlib.Path, str | None]:
+    """The file of weights, and the hash that it must have."""
+    if name in PACKAGED:
+        return FOLDER / f"{name}.safetensors", PACKAGED[name]
+    file = pathlib.Path(name)
+    if not file.is_file():
+        raise InputError(f"weights must be {' or '.join([*PACKAGED, 'a .safetensors file'])}, got {name}"
+                         + (", which does not exist" if file.suffix else ""))
+    return file.resolve(), None
+
+
+def _opened(file: pathlib.Path):
+    try:
+        return safetensors.safe_open(file, "pt")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"{file} cannot be read as weights: {str(error).splitlines()[0]}") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _load(file: pathlib.Path, digest: str | None, device: torch.device) -> MASRNet:
+    if digest is not None and hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        raise InputError(f"{file} is damaged: its hash is not that of the packaged weights; install pymasr again")
+    with _opened(file) as content:
+        header = content.metadata() or {}
+        if not header.get("format", "").startswith("pymasr MASR-Net"):
+            raise InputError(f"{file} holds no weights of a MASR-Net of pymasr")
+        if header["format"] != "pymasr MASR-Net 1":
+            raise InputError(f"{file} is of a later version of pymasr ({header['format']}): update pymasr")
+        known = {field.name for field in dataclasses.fields(MASRConfig)}
+        config = MASRConfig(**{k: v for k, v in json.loads(header["model"]).items() if k in known})
+        model = MASRNet(config)
+        model.load_state_dict({name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
+    return model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last_3d)
