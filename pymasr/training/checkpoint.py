@@ -13,7 +13,8 @@ from pymasr.training.config import TrainingConfig
 
 #: Parts of a configuration that may differ when a training goes on: they change how it runs, not what comes of it
 #: (threads: but for rounding).
-FREE = {"run": {"workers", "threads", "checkpoint", "validation", "validation_pairs", "keep"},
+FREE = {"run": {"workers", "threads", "checkpoint", "validation", "validation_pairs", "validation_registrations",
+                "keep"},
         "scans": {"folder", "memory"}}
 
 

@@ -25,7 +25,7 @@ from pymasr.training.log import Log
 from pymasr.training.pairs import TRAINING, Pairs, batches, held_out
 from pymasr.training.scans import Scans
 from pymasr.training.step import Step
-from pymasr.training.validation import validate
+from pymasr.training.validation import registration_error, validate
 
 #: Steps in a row without a finite gradient after which a training gives up. (GradScaler needs up to about 20 of them to
 #: find its scale.)
@@ -145,6 +145,9 @@ def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, r
                 log.finish(step)
             if step == run.steps or step % run.validation == 0:
                 scores = validate(average.module, held_out(config, device), config)
+                every = run.validation_registrations
+                if every and (step == run.steps or step // run.validation % every == 0):
+                    scores["registration_error"] = registration_error(average.module)
                 log.validation(step, scores)
                 values |= scores
             kept = run.keep and step % run.keep == 0

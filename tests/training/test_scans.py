@@ -14,7 +14,7 @@ from pymasr.training.appearance import AppearanceConfig
 from pymasr.training.checkpoint import read_checkpoint
 from pymasr.training.draws import Draws
 from pymasr.training.pairs import TRAINING, Pairs
-from pymasr.training.scans import Scans, ScansConfig, body_of, otsu, read_scan
+from pymasr.training.scans import Scans, ScansConfig, body_of, read_scan
 from pymasr.training.views import random_views
 
 EXTENT = smoke_config().views.extent
@@ -67,13 +67,6 @@ def test_the_body():
     body, truth = body_of(image), torch.from_numpy(labels != synthetic.BACKGROUND)
     assert float(body[truth].float().mean()) > 0.95
     assert float(body[:, :2, :2].float().mean()) < 0.3  # corners are air
-
-
-def test_otsu():
-    generator = torch.Generator().manual_seed(0)
-    image = torch.cat([0.2 + 0.03 * torch.randn(3000, generator=generator),
-                       0.7 + 0.05 * torch.randn(1000, generator=generator)]).clamp(0, 1)
-    assert 0.3 < otsu(image) < 0.55
 
 
 def test_pieces(folder):
