@@ -163,9 +163,10 @@ def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, r
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """A list that gets the number of the first SIGINT or SIGTERM; the second one does what it did before.
+    """A list that gets the number of a SIGINT or SIGTERM; a second one of its kind does what it did before.
 
-    Signals reach the main thread alone: elsewhere the list stays empty.
+    Signals reach the main thread alone: elsewhere the list stays empty. One that is ignored, as SIGINT is in a shell's
+    background, goes on being ignored.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -176,7 +177,8 @@ def _asked_to_stop() -> Iterator[list[int]]:
         asked.append(number)
         signal.signal(number, before[number] or signal.SIG_DFL)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
+              if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield asked
     finally:

@@ -30,6 +30,16 @@ def short_lines(monkeypatch):
     monkeypatch.setattr(Log, "EVERY", 4)
 
 
+@pytest.fixture
+def heard():
+    """Signals as a terminal sends them, whatever the tests are run in ignores."""
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+              signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_DFL)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def lines(file):
     """Of a log, without the seconds: they are the computer's."""
     with file.open(newline="") as stream:
@@ -106,7 +116,7 @@ def test_a_training_that_was_killed_is_the_same(whole, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_after_a_checkpoint(whole, tmp_path, number):
+def test_a_signal_stops_after_a_checkpoint(whole, tmp_path, heard, number):
     def ask(step, values):
         if step == 2:
             os.kill(os.getpid(), number)
@@ -120,14 +130,21 @@ def test_a_signal_stops_after_a_checkpoint(whole, tmp_path, number):
     assert_same_training(tmp_path, whole[0])
 
 
-def test_a_second_signal_stops_at_once(tmp_path):
+def test_a_second_signal_stops_at_once(tmp_path, heard):
     def ask(step, values):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as stop:
         loop.train(smoke_config(), tmp_path, progress=ask)
     assert not isinstance(stop.value, loop.Interrupted)
+
+
+def test_a_signal_that_is_ignored_stays_so(heard):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with loop._asked_to_stop() as asked:
+        signal.raise_signal(signal.SIGINT)
+    assert not asked and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_workers_change_nothing(whole, tmp_path):

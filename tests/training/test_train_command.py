@@ -101,7 +101,8 @@ def test_interruption(tmp_path):
     file.write_text(yaml.safe_dump(smoke_config(run={"steps": 100000, "workers": 1, "checkpoint": 1}).as_dict()))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYMASR_DEBUG": "0"}
     command = [sys.executable, "-m", "pymasr.cli", "train", str(file), "-o", str(out), "--device", "cpu"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         deadline = time.monotonic() + 300
         while not (out / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
