@@ -18,7 +18,9 @@ from pymasr.errors import InputError
 from pymasr.models.masrnet import MASRConfig, MASRNet
 
 #: SHA-256 of the packaged weights, by name.
-PACKAGED: dict[str, str] = {}
+PACKAGED: dict[str, str] = {
+    "masr-find": "d9bcd717b6462a29b19d25f3f15c32f78ac9fd70c46b1400c8423fc87f8c5d66",
+}
 FOLDER = pathlib.Path(__file__).parent / "weights"
 #: What the network was trained to get; the feature extractor sees to it.
 INPUT = {"intensities": "percentiles 1 to 99 of the foreground to [0, 1]", "spacing": "isotropic voxels, of any size"}

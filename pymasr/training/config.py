@@ -65,6 +65,7 @@ class RunConfig:
         validation_registrations: every how many validations (and at the end) held-out bodies are registered, too, on
             the CPU; 0 for never.
         keep: how often, in steps, a checkpoint is kept for good beside the last one; 0 for never.
+        start: weights that the training starts from: a name of packaged ones or a .safetensors file; "" for new ones.
     """
 
     steps: int = 20000
@@ -78,6 +79,7 @@ class RunConfig:
     validation_pairs: int = 32
     validation_registrations: int = 0
     keep: int = 0
+    start: str = ""
 
     def __post_init__(self):
         for name in ("steps", "batch", "checkpoint", "validation", "validation_pairs"):

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from pymasr.errors import InputError
-from pymasr.models import MASRNet
+from pymasr.models import MASRNet, packaged
 from pymasr.training import parallel
 from pymasr.training.checkpoint import load_checkpoint, save_checkpoint
 from pymasr.training.config import TrainingConfig
@@ -91,7 +91,7 @@ def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, r
     data = scans.fingerprint() if scans else ""
 
     torch.manual_seed(run.seed)
-    model = MASRNet(config.model).to(device, memory_format=torch.channels_last_3d)
+    model = _new_model(config).to(device, memory_format=torch.channels_last_3d)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=_moving_average(o.average))
     optimiser = torch.optim.AdamW(model.parameters(), lr=o.rate, weight_decay=o.decay)
     scaler = torch.amp.GradScaler(device.type, enabled=run.amp == "float16")
@@ -159,6 +159,18 @@ def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, r
     if rank == 0:
         log.close()
     return average.module
+
+
+def _new_model(config: TrainingConfig) -> MASRNet:
+    """Random weights, or those that the configuration starts from."""
+    model = MASRNet(config.model)
+    if config.run.start:
+        start = packaged.load(config.run.start)
+        if start.config != config.model:
+            raise InputError(f"run: start must be weights of the configuration's model, got {config.run.start}, which "
+                             f"are of {start.config}")
+        model.load_state_dict(start.state_dict())
+    return model
 
 
 @contextlib.contextmanager
