@@ -14,6 +14,7 @@ from pymasr.training import loop
 from pymasr.training.appearance import AppearanceConfig
 from pymasr.training.checkpoint import read_checkpoint
 from pymasr.training.draws import Draws
+from pymasr.training.export import export
 from pymasr.training.log import Log
 from pymasr.training.pairs import TRAINING, Pairs
 from pymasr.training.step import Step, describe
@@ -202,6 +203,16 @@ def test_a_checkpoint_of_something_else(tmp_path):
     torch.save({"step": 3}, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match="is no checkpoint of a training"):
         loop.train(smoke_config(), tmp_path)
+
+
+def test_a_start_from_weights(whole, tmp_path):
+    file = tmp_path / "w.safetensors"
+    export(whole[0] / "checkpoint.pt", file)
+    started = loop._new_model(smoke_config(run={"start": str(file)}))
+    assert same_tensors(started.state_dict(), whole[1].state_dict())
+    assert all(parameter.requires_grad for parameter in started.parameters())
+    with pytest.raises(InputError, match="start must be weights of the configuration's model"):
+        loop.train(smoke_config(model={"hidden": 6}, run={"start": str(file)}), tmp_path / "out")
 
 
 def test_a_training_that_diverges_says_so(tmp_path, monkeypatch):
