@@ -247,7 +247,8 @@ def _training_bar(shown: bool, steps: int) -> Iterator[Callable[[int, dict[str, 
     columns = (TextColumn("training"), BarColumn(bar_width=30), MofNCompleteColumn(),
                TextColumn("loss {task.fields[loss]}  rate {task.fields[rate]}"), TimeElapsedColumn(),
                TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+                  redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task("", total=steps, loss="-", rate="-")
         mean: list[float] = []
 

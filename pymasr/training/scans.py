@@ -39,7 +39,8 @@ class ScansConfig:
     """Real scans to train on.
 
     Attributes:
-        folder: with scans in it and in its folders (.nii, .nii.gz, .mha, .mhd, .nrrd, .nhdr); "" for none.
+        folder: with scans in it and in its folders (.nii, .nii.gz, .mha, .mhd, .nrrd, .nhdr), seen from the working
+            directory; "" for none.
         share: of the pairs that come from scans; the others are synthetic.
         spacing: of the isotropic voxels that they are brought to, mm.
         foreground: least share of a piece that must show the body, not the air around it.

@@ -227,7 +227,7 @@ def test_a_training_that_diverges_says_so(tmp_path, monkeypatch):
 def test_mixed_precision(tmp_path, amp):
     losses = {}
     config = smoke_config(run={"amp": amp})
-    loop.train(config, tmp_path, stop=2, progress=lambda step, values: losses.update({step: values}))
+    loop.train(config, tmp_path, stop=1, progress=lambda step, values: losses.update({step: values}))
     plain = {}
     loop.train(smoke_config(), tmp_path / "plain", stop=1, progress=lambda step, values: plain.update({step: values}))
     assert losses[1]["loss"] == pytest.approx(plain[1]["loss"], rel=0.05)
