@@ -62,8 +62,10 @@ def cuda_obstacle() -> str | None:
     return cuda_kernels_obstacle() or "this version of pymasr registers on the CPU only; its ops do run on CUDA tensors"
 
 
-def choose_device(device: str) -> str:
+def choose_device(device: str, *, kernels: bool = False) -> str:
     """The device to compute on, "cpu" or "cuda", for a wish "auto", "cpu" or "cuda".
+
+    `kernels`: the ops on CUDA tensors are enough, no registration is to run there.
 
     Raises InputError for another name, and for "cuda" where it cannot be used, saying why.
     """
@@ -71,7 +73,7 @@ def choose_device(device: str) -> str:
         raise InputError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
     if device == "cpu":
         return "cpu"
-    obstacle = cuda_obstacle()
+    obstacle = cuda_kernels_obstacle() if kernels else cuda_obstacle()
     if device == "cuda" and obstacle:
         raise InputError(f"device cuda cannot be used: {obstacle}")
     return "cpu" if obstacle else "cuda"

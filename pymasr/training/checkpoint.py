@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import pathlib
-import pickle
 
 import torch
 
 from pymasr.errors import InputError
-from pymasr.training.config import TrainingConfig, from_dict
+from pymasr.training.config import TrainingConfig
 
 #: Parts of a configuration that may differ when a training goes on: they change how it runs, not what comes of it
 #: (threads: but for rounding).
-FREE = {"run": {"workers", "threads", "checkpoint", "validation", "validation_pairs", "keep"},
+FREE = {"run": {"workers", "threads", "checkpoint", "validation", "validation_pairs", "validation_registrations",
+                "keep"},
         "scans": {"folder", "memory"}}
 
 
@@ -42,7 +42,9 @@ def load_checkpoint(folder: pathlib.Path, config: TrainingConfig, state: dict, d
     if not file.exists():
         return 0
     content = read_checkpoint(file)
-    differences = _differences(content["config"].as_dict(), config.as_dict())
+    # a checkpoint from before there were scans had none; any other name that is missing in it is a difference
+    old = {"scans": TrainingConfig().as_dict()["scans"], **content["config"]}
+    differences = _differences(old, config.as_dict())
     if differences:
         raise InputError(f"{file} is of another configuration: {'; '.join(differences)}; use another folder")
     if content.get("data", "") != data:
@@ -54,21 +56,18 @@ def load_checkpoint(folder: pathlib.Path, config: TrainingConfig, state: dict, d
 
 
 def read_checkpoint(file: str | pathlib.Path) -> dict:
-    """The content of a checkpoint, on the CPU, its ``config`` as a TrainingConfig; InputError where it is none.
-
-    What its configuration does not name, because it is older, has the defaults.
-    """
+    """The content of a checkpoint, on the CPU; InputError where it is none."""
     file = pathlib.Path(file)
     if not file.is_file():
         raise InputError(f"there is no checkpoint {file}")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # an unpickler stumbles over damaged bytes in any way
         reason = " ".join(str(error).split(". ")[0].split()) or type(error).__name__
         raise InputError(f"{file} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(content, dict) or not {"step", "config", "average"} <= content.keys():
         raise InputError(f"{file} is no checkpoint of a training")
-    return content | {"config": from_dict(content["config"], str(file))}
+    return content
 
 
 def _differences(old: dict, new: dict, path: str = "") -> list[str]:

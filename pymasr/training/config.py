@@ -62,6 +62,8 @@ class RunConfig:
         checkpoint: steps between two checkpoints.
         validation: steps between two validations.
         validation_pairs: held-out pairs of a validation.
+        validation_registrations: every how many validations (and at the end) held-out bodies are registered, too, on
+            the CPU; 0 for never.
         keep: how often, in steps, a checkpoint is kept for good beside the last one; 0 for never.
         start: weights that the training starts from: a name of packaged ones or a .safetensors file; "" for new ones.
     """
@@ -75,6 +77,7 @@ class RunConfig:
     checkpoint: int = 500
     validation: int = 500
     validation_pairs: int = 32
+    validation_registrations: int = 0
     keep: int = 0
     start: str = ""
 
@@ -82,7 +85,7 @@ class RunConfig:
         for name in ("steps", "batch", "checkpoint", "validation", "validation_pairs"):
             if getattr(self, name) < 1:
                 raise InputError(f"run: {name} must be at least 1, got {getattr(self, name)!r}")
-        for name in ("seed", "workers", "threads", "keep"):
+        for name in ("seed", "workers", "threads", "keep", "validation_registrations"):
             if getattr(self, name) < 0:
                 raise InputError(f"run: {name} must not be negative, got {getattr(self, name)!r}")
         if self.amp not in ("bfloat16", "float16", "none"):

@@ -25,7 +25,7 @@ from pymasr.training.log import Log
 from pymasr.training.pairs import TRAINING, Pairs, batches, held_out
 from pymasr.training.scans import Scans
 from pymasr.training.step import Step
-from pymasr.training.validation import validate
+from pymasr.training.validation import registration_error, validate
 
 #: Steps in a row without a finite gradient after which a training gives up. (GradScaler needs up to about 20 of them to
 #: find its scale.)
@@ -145,6 +145,9 @@ def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, r
                 log.finish(step)
             if step == run.steps or step % run.validation == 0:
                 scores = validate(average.module, held_out(config, device), config)
+                every = run.validation_registrations
+                if every and (step == run.steps or step // run.validation % every == 0):
+                    scores["registration_error"] = registration_error(average.module)
                 log.validation(step, scores)
                 values |= scores
             kept = run.keep and step % run.keep == 0
@@ -172,9 +175,10 @@ def _new_model(config: TrainingConfig) -> MASRNet:
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """A list that gets the number of the first SIGINT or SIGTERM; the second one does what it did before.
+    """A list that gets the number of a SIGINT or SIGTERM; a second one of its kind does what it did before.
 
-    Signals reach the main thread alone: elsewhere the list stays empty.
+    Signals reach the main thread alone: elsewhere the list stays empty. One that is ignored, as SIGINT is in a shell's
+    background, goes on being ignored.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -185,7 +189,8 @@ def _asked_to_stop() -> Iterator[list[int]]:
         asked.append(number)
         signal.signal(number, before[number] or signal.SIG_DFL)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
+              if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield asked
     finally:

@@ -13,12 +13,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from pymasr import ops
 from pymasr.errors import InputError
+from pymasr.evaluation import foreground
 from pymasr.features import normalise
 from pymasr.training.appearance import AppearanceConfig, bezier, blur
 from pymasr.training.draws import Draws
@@ -39,7 +39,8 @@ class ScansConfig:
     """Real scans to train on.
 
     Attributes:
-        folder: with scans in it and in its folders (.nii, .nii.gz, .mha, .mhd, .nrrd, .nhdr); "" for none.
+        folder: with scans in it and in its folders (.nii, .nii.gz, .mha, .mhd, .nrrd, .nhdr), seen from the working
+            directory; "" for none.
         share: of the pairs that come from scans; the others are synthetic.
         spacing: of the isotropic voxels that they are brought to, mm.
         foreground: least share of a piece that must show the body, not the air around it.
@@ -191,17 +192,5 @@ def read_scan(file: pathlib.Path, spacing: float, least: int) -> Scan:
 def body_of(image: torch.Tensor) -> torch.Tensor:
     """(D, H, W) bool: what is brighter than Otsu's threshold in a slightly blurred image in [0, 1], and
     :data:`CLOSING` voxels around it."""
-    smooth = blur(image, (1.0,) * 3)
-    bright = smooth > otsu(smooth)
+    bright = foreground(blur(image, (1.0,) * 3))
     return F.max_pool3d(bright[None, None].float(), 2 * CLOSING + 1, 1, CLOSING)[0, 0] > 0
-
-
-def otsu(image: torch.Tensor, bins: int = 256) -> float:
-    """The threshold that parts the intensities of an image in [0, 1] best in two (Otsu, IEEE TSMC 1979)."""
-    counts = np.histogram(image.numpy(), bins, (0.0, 1.0))[0].astype(float)
-    middles = (np.arange(bins) + 0.5) / bins
-    below = np.cumsum(counts)[:-1]
-    above = counts.sum() - below
-    sums = np.cumsum(counts * middles)
-    means = sums[:-1] / np.maximum(below, 1), (sums[-1] - sums[:-1]) / np.maximum(above, 1)
-    return float((np.argmax(below * above * (means[0] - means[1]) ** 2) + 1) / bins)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import pathlib
+import tempfile
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from pymasr.models import MASRNet
-from pymasr.training import losses
+from pymasr import ops
+from pymasr.models import MASRNet, packaged
+from pymasr.training import losses, synthetic
 from pymasr.training.config import TrainingConfig
 from pymasr.training.draws import Draws
 from pymasr.training.step import describe
@@ -16,6 +20,10 @@ from pymasr.training.views import Views
 
 #: Voxels of a pair that are looked for, and how far away the true voxel may be taken for found.
 LOOKED_FOR, FOUND = 200, 1.5
+
+
+#: Registrations of a validation: pairs, voxels, and root mean square displacement, voxels.
+REGISTRATIONS, EXTENT, AMPLITUDE = 4, (64, 64, 64), 3.0
 
 
 @torch.no_grad()
@@ -43,6 +51,30 @@ def validate(model: MASRNet, pairs: Sequence[Views], config: TrainingConfig) -> 
     model.train(training)
     return {"gn_error": sum(gn) / len(gn) if gn else math.nan,
             "half_voxel": float(torch.tensor(rise).log().mean().exp()), "found": sum(found) / len(found)}
+
+
+def registration_error(model: MASRNet, count: int = REGISTRATIONS, shape: tuple[int, int, int] = EXTENT) -> float:
+    """What :func:`pymasr.register` makes of the descriptors: the mean distance from the truth, in voxels over the body,
+    of `count` pairs of bodies (:mod:`pymasr.training.synthetic`) of two contrasts, one deformed. It runs on the CPU."""
+    import SimpleITK as sitk
+
+    from pymasr.api import register
+
+    errors = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "model.safetensors"
+        packaged.save(model, file)
+        for seed in range(count):
+            labels = synthetic.anatomy(shape, seed=seed)
+            truth = synthetic.random_deformation(shape, AMPLITUDE, seed)
+            fixed = synthetic.render(labels, 2 * seed, displacement=truth)
+            moving = synthetic.render(labels, 2 * seed + 1)
+            found = register(fixed, moving, features=f"masr(weights={str(file)!r})", initial="headers", device="cpu")
+            found = sitk.GetArrayFromImage(found.displacement)[..., ::-1]  # of a grid of 1 mm: (z, y, x) voxels
+            distance = np.linalg.norm(found - np.moveaxis(truth, 0, -1), axis=-1)
+            body = ops.warp((labels != synthetic.BACKGROUND).astype(np.float32)[None], truth, mode="nearest")[0] > 0
+            errors.append(float(distance[body].mean()))
+    return sum(errors) / count
 
 
 def _rise(fixed: torch.Tensor, moving: torch.Tensor, pair: Views) -> float:

@@ -59,8 +59,8 @@ class ViewsConfig:
         if self.room < 0:
             raise InputError(f"views: size must be at least {self.size - self.room} for this region, margin and shift, "
                              f"got {self.size}")
-        if min(self.shift, self.margin, self.rotation, self.stretch, self.bend) < 0:
-            raise InputError("views: shift, margin, rotation, stretch and bend must not be negative")
+        if min(self.shift, self.margin, self.halo, self.rotation, self.stretch, self.bend) < 0:
+            raise InputError("views: shift, margin, halo, rotation, stretch and bend must not be negative")
         if self.tries < 1 or not 0 <= self.one_scan <= 1:
             raise InputError("views: tries must be at least 1 and one_scan a share between 0 and 1")
 

@@ -1,0 +1,34 @@
+"""The weights of a training as a file that :mod:`pymasr.models.packaged` loads."""
+
+from __future__ import annotations
+
+import pathlib
+
+from torch.optim.swa_utils import AveragedModel
+
+from pymasr.errors import InputError
+from pymasr.models import MASRNet, packaged
+from pymasr.training.checkpoint import read_checkpoint
+from pymasr.training.config import from_dict
+
+
+def export(checkpoint: str | pathlib.Path, file: str | pathlib.Path) -> None:
+    """Write the averaged weights of a checkpoint as safetensors, and in the header the whole ``config``, the ``seed``
+    and the number of ``steps`` they were trained for.
+
+    Args:
+        checkpoint: a ``checkpoint.pt`` that :func:`pymasr.training.loop.train` wrote.
+        file: where to; must end with .safetensors.
+
+    Raises InputError where the checkpoint is none, or the file cannot be written.
+    """
+    file = pathlib.Path(file)
+    if file.suffix != ".safetensors":
+        raise InputError(f"weights are written to a file that ends with .safetensors, got {file}")
+    if not file.parent.is_dir():
+        raise InputError(f"{file} cannot be written: there is no folder {file.parent}")
+    content = read_checkpoint(checkpoint)
+    config = from_dict(content["config"], str(checkpoint))
+    average = AveragedModel(MASRNet(config.model))
+    average.load_state_dict(content["average"])
+    packaged.save(average.module, file, config=config.as_dict(), seed=config.run.seed, steps=content["step"])
