@@ -66,7 +66,8 @@ class MASRConfig:
         if self.reduction not in ("l2", "none"):
             raise InputError(f"model: reduction must be 'l2' or 'none', got {self.reduction!r}")
         if self.relations == 0:
-            raise InputError("model: there is nothing to describe a voxel by: dns is off and image_dns, image_mind empty")
+            raise InputError("model: there is nothing to describe a voxel by: dns is off, image_dns and image_mind are "
+                             "empty")
 
     @property
     def relations(self) -> int:
@@ -86,7 +87,7 @@ class MASRConfig:
 
     @property
     def reach(self) -> int:
-        """Voxels within which the image changes the DSIR of a voxel: that of the convolutions, the blurs and the DNS."""
+        """Voxels within which the image changes the DSIR of a voxel: that of convolutions, blurs and DNS."""
         # full resolution: 2 convolutions in and out; each of the lower three: two more on its own grid, and the blur
         return self.halo + 2 + 3 * 2 + 4 * 4 + 4 * 8 + 2 * (1 + 2 + 4)
 
