@@ -63,14 +63,14 @@ def test_the_gradient_is_that_of_the_whole_network(tmp_path, config):
     inside = (moving > 0) & (moving < 1)  # the clipping passes nothing on
     assert inside.any() and torch.equal(gradient[~inside], torch.zeros_like(gradient[~inside]))
     error = (gradient.double() - wanted)[inside]
-    assert error.abs().max() < 1e-3 * wanted.abs().max()
+    assert error.abs().max() < 1e-4 * wanted.abs().max()
 
     generator = torch.Generator().manual_seed(3)
     for _ in range(3):
         direction = torch.randn(moving.shape, generator=generator, dtype=torch.float64) * inside
-        step = 1e-6
+        step = 1e-8  # more would cross corners of LeakyReLU
         slope = (value(moving + step * direction) - value(moving - step * direction)) / (2 * step)
-        assert (gradient.double() * direction).sum().item() == pytest.approx(slope.item(), rel=2e-3)
+        assert (gradient.double() * direction).sum().item() == pytest.approx(slope.item(), rel=1e-3)
 
 
 def test_percentiles_are_constants_of_the_backward_pass(weights):
@@ -142,7 +142,7 @@ def test_the_fused_step_is_the_plain_one(weights):
         assert b.abs().max() > 0 and torch.allclose(a, b, atol=1e-5 * float(b.abs().max()))
     mean = DSIRLoss(weights).from_displacement(fixed, moving, displacement, mask, moving_mask=moving_mask)
     assert torch.allclose(mean, value.mean())
-    assert loss.from_displacement(fixed, fixed, torch.zeros((2, 3, *SIZE))).abs().max() == 0
+    assert loss.from_displacement(fixed, fixed, torch.zeros((2, 3, *SIZE))).abs().max() < 1e-12
 
 
 def test_descriptors_of_images_without_gradient_record_none(weights):
