@@ -45,11 +45,11 @@ def test_the_bounds_of_mind_are_those_of_the_whole_image():
     assert torch.allclose(describe(model, image, precision="float32", slab=240), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_is_near(precision):
+@pytest.mark.parametrize("precision, most", [("bfloat16", 0.03), ("float16", 5e-3)])
+def test_half_precision_is_near(precision, most):
     model, image = networks.small_network(), networks.random_image((20, 18, 22))
     error = describe(model, image, precision=precision, slab=2000) - at_once(model, image)
-    assert 0 < error.abs().mean() < 5e-3
+    assert 0 < error.abs().mean() < most
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
