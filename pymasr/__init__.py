@@ -2,7 +2,7 @@
 
 from pymasr._version import __version__
 
-__all__ = ["__version__", "register"]
+__all__ = ["__version__", "extract_features", "register"]
 
 
 def __getattr__(name):
@@ -11,4 +11,8 @@ def __getattr__(name):
         from pymasr.api import register
 
         return register
+    if name == "extract_features":
+        from pymasr.extraction import extract_features
+
+        return extract_features
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

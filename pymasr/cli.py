@@ -1,4 +1,4 @@
-"""The command line: ``pymasr register``, ``pymasr train`` and ``pymasr info``.
+"""The command line: ``pymasr register``, ``features``, ``train``, ``export`` and ``info``.
 
 Nothing heavy is imported before a command runs, so that help and usage errors come at once.
 """
@@ -101,6 +101,38 @@ def parser() -> argparse.ArgumentParser:
     loudness.add_argument("-v", "--verbose", action="count", default=0, help="twice: tracebacks of errors")
     loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
     train.set_defaults(run=_train, parser=train)
+
+    features = commands.add_parser(
+        "features", allow_abbrev=False, help="write the descriptors of an image",
+        description="Write the descriptors of IMAGE as a vector image on its grid, and a picture of their three "
+                    "principal components as red, green and blue. They are computed on isotropic voxels along the "
+                    "image's axes; the descriptors of an image with other voxels are interpolated there and back.")
+    features.add_argument("image", metavar="IMAGE", help="image file, or directory with one DICOM series")
+    features.add_argument("-o", "--output", metavar="OUT", required=True,
+                          help="a file (.nrrd, .mha, .nii, .nii.gz), beside which the picture is put as ..._pca.png, "
+                               "or a directory, made when missing, for features.nrrd and pca.png")
+    features.add_argument("--features", metavar="DESCRIPTORS", default="masr",
+                          help="which descriptors: masr (learned), mind, dns, with parameters such as 'mind(radius=1, "
+                               "dilation=2)', or a sum of them (default: %(default)s)")
+    features.add_argument("--window", metavar=("LOW", "HIGH"), nargs=2, type=float,
+                          help="intensities that become 0 and 1, such as -200 1024 for CT (default: percentiles 1 and "
+                               "99 of what is brighter than the background)")
+    features.add_argument("--spacing", metavar="MM", type=float,
+                          help="edge of the voxels to work on (default: of a cube as large as the image's voxels)")
+    features.add_argument("--threads", metavar="N", type=_positive, help="threads to use (default: as torch chooses)")
+    features.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    features.set_defaults(run=_features, parser=features)
+
+    export = commands.add_parser(
+        "export", allow_abbrev=False, help="write a network for other programs",
+        description="Write a MASR-Net, of standard operators alone, in the format that the name of FILE says: .pt "
+                    "(TorchScript), .pt2 (torch.export) or .onnx. It takes an image (N, 1, D, H, W), float32, of "
+                    "isotropic voxels, whose intensities were mapped to [0, 1] before.")
+    export.add_argument("--weights", metavar="WEIGHTS", default="masr",
+                        help="name of packaged weights, or a .safetensors file (default: %(default)s)")
+    export.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write")
+    export.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    export.set_defaults(run=_export, parser=export)
 
     info = commands.add_parser("info", allow_abbrev=False, help="versions, instruction set, threads, CUDA",
                                description="Print what this installation is and what it can use on this machine.")
@@ -263,6 +295,34 @@ def _training_bar(shown: bool, steps: int) -> Iterator[Callable[[int, dict[str, 
                       f"times as large half a voxel off, {100 * values['found']:.1f} % found", flush=True)
 
         yield show
+
+
+def _features(chosen: argparse.Namespace) -> None:
+    from pymasr._output import require_writable
+    from pymasr.extraction import destination, extract_features
+
+    require_writable(destination(chosen.output)[0])
+
+    import torch
+
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    window = None if chosen.window is None else tuple(chosen.window)
+    result = extract_features(chosen.image, features=chosen.features, window=window, spacing=chosen.spacing)
+    files = result.save(chosen.output)
+    if not chosen.quiet:
+        note = ", the image interpolated for that, the descriptors interpolated back" if result.interpolated else ""
+        print(f"{result.features}: {result.array.shape[0]} channels, on voxels of {result.spacing:.3g} mm{note}")
+        for file in files:
+            print(f"wrote {file}")
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    from pymasr.models.export import export
+
+    file = export(chosen.weights, chosen.output)
+    if not chosen.quiet:
+        print(f"wrote {file}")
 
 
 def _command(chosen: argparse.Namespace) -> dict[str, Any]:

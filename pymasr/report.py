@@ -90,11 +90,11 @@ def draw_overview(result: Registration, path: str | os.PathLike) -> None:
     fixed = result.fixed.array
     region = foreground(fixed) if result.fixed_mask is None else result.fixed_mask.array != 0
     region = turned.turn(region.numpy())
-    box = _bounds(region)
-    index = _centre(region[box])
+    box = bounds(region)
+    index = centre(region[box])
     before = resample(result.moving, geometry, outside=result.outside).numpy()
-    grey = {"fixed": _windowed(fixed.numpy()), "before": _windowed(before, result.moving.array.numpy()),
-            "after": _windowed(result.warped_array.numpy(), result.moving.array.numpy())}
+    grey = {"fixed": windowed(fixed.numpy()), "before": windowed(before, result.moving.array.numpy()),
+            "after": windowed(result.warped_array.numpy(), result.moving.array.numpy())}
     grey = {name: turned.turn(array)[box] for name, array in grey.items()}
     deformation = turned.turn(result.deformation.numpy())[box]
     planes = [plane.cut(deformation, index) for plane in PLANES]
@@ -121,7 +121,7 @@ def draw_overview(result: Registration, path: str | os.PathLike) -> None:
         shown = row[-1].imshow(np.linalg.norm(vectors, axis=-1), cmap="viridis", vmin=0, vmax=max(largest, 1e-3),
                                extent=(0, size[1], size[0], 0), interpolation="nearest")
         _draw_grid(row[-1], vectors @ turned.vectors[[plane.down, plane.right]].T, size, max(extent) / GRID_LINES)
-        _draw_letters(row[0], plane)
+        draw_letters(row[0], plane)
         for ax in row:
             ax.set(xticks=[], yticks=[], xlim=(0, size[1]), ylim=(size[0], 0))
             ax.set_anchor("N")
@@ -129,12 +129,12 @@ def draw_overview(result: Registration, path: str | os.PathLike) -> None:
                 spine.set_visible(False)
     for ax, title in zip(axes[0], COLUMNS, strict=True):
         ax.set_title(title, color=INK, fontsize=9)
-    _draw_scale(axes[0, 0], extent[1], extent[2])
+    draw_scale(axes[0, 0], extent[1], extent[2])
     _draw_colour_bar(figure, shown)
     figure.savefig(path, format="png", facecolor=PAPER)
 
 
-def _bounds(mask: np.ndarray) -> tuple[slice, ...]:
+def bounds(mask: np.ndarray) -> tuple[slice, ...]:
     """The part of the grid that holds the mask, with a margin of a sixteenth of the grid."""
     bounds = []
     for k, n in enumerate(mask.shape):
@@ -143,13 +143,13 @@ def _bounds(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(bounds)
 
 
-def _centre(mask: np.ndarray) -> list[int]:
+def centre(mask: np.ndarray) -> list[int]:
     """Index of the voxel nearest to the centre of mass of a mask, which is not empty."""
     return [round(float(np.average(np.arange(n), weights=mask.sum(tuple({0, 1, 2} - {k})))))
             for k, n in enumerate(mask.shape)]
 
 
-def _windowed(array: np.ndarray, whole: np.ndarray | None = None) -> np.ndarray:
+def windowed(array: np.ndarray, whole: np.ndarray | None = None) -> np.ndarray:
     """Grey values 0 to 1 between the 1st and 99.5th percentile of the image, or of `whole` of which it is a part."""
     values = (array if whole is None else whole).ravel()
     low, high = np.percentile(values[:: max(1, values.size // 500_000)], (1, 99.5))
@@ -175,7 +175,7 @@ def _draw_grid(ax, vectors: np.ndarray, size: Sequence[float], gap: float) -> No
     ax.add_collection(LineCollection(lines, colors=GRID, linewidths=0.6, alpha=0.8), autolim=False)
 
 
-def _draw_letters(ax, plane: Plane) -> None:
+def draw_letters(ax, plane: Plane) -> None:
     places = ((0.5, 0.98, "center", "top"), (0.5, 0.02, "center", "bottom"), (0.02, 0.5, "left", "center"),
               (0.98, 0.5, "right", "center"))
     for letter, (x, y, horizontal, vertical) in zip(plane.letters, places, strict=True):
@@ -183,7 +183,7 @@ def _draw_letters(ax, plane: Plane) -> None:
                 va=vertical)
 
 
-def _draw_scale(ax, height: float, width: float) -> None:
+def draw_scale(ax, height: float, width: float) -> None:
     """A bar of a round number of mm, at most half of the picture."""
     length = max((n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n <= width / 2), default=1)
     ax.plot([0.04 * width, 0.04 * width + length], [0.94 * height] * 2, color=LETTERS, linewidth=2)

@@ -35,23 +35,33 @@ def normalise(image: torch.Tensor, window: tuple[float, float] | None = None, *,
         InputError: the image has no two different intensities, or none within the window.
     """
     image = image.float()
-    if window is None:
-        step = max(1, round((image.numel() / SAMPLES) ** (1 / 3)))
-        values = image[::step, ::step, ::step].cpu().numpy().ravel()
-        bottom, top = float(values.min()), float(np.percentile(values, 99.5))
-        if not top > bottom:
-            top = float(values.max())
-        foreground = values[values > bottom + BACKGROUND_SHARE * (top - bottom)]
-        if foreground.size == 0:
-            raise InputError(f"the {name} has no foreground: every voxel is {bottom:g}")
-        low, high = (float(p) for p in np.percentile(foreground, (1, 99)))
-        low = bottom if not high > low else low  # a binary image: its background is the other value
-    else:
-        low, high = window
+    low, high = intensity_range(image, name=name) if window is None else window
     result = ((image - low) / (high - low)).clamp_(0, 1).contiguous()
     if not bool((result != result.reshape(-1)[0]).any()):
         raise InputError(f"the {name} has no contrast between the intensities {low:g} and {high:g}")
     return result
+
+
+def intensity_range(image: torch.Tensor, *, name: str = "image") -> tuple[float, float]:
+    """The intensities that :func:`normalise` maps to 0 and 1: percentiles 1 and 99 of the foreground.
+
+    Args:
+        image: (D, H, W) float32.
+        name: what an error calls the image.
+
+    Raises:
+        InputError: every voxel is the same.
+    """
+    step = max(1, round((image.numel() / SAMPLES) ** (1 / 3)))
+    values = image.detach()[::step, ::step, ::step].cpu().numpy().ravel()
+    bottom, top = float(values.min()), float(np.percentile(values, 99.5))
+    if not top > bottom:
+        top = float(values.max())
+    foreground = values[values > bottom + BACKGROUND_SHARE * (top - bottom)]
+    if foreground.size == 0:
+        raise InputError(f"the {name} has no foreground: every voxel is {bottom:g}")
+    low, high = (float(p) for p in np.percentile(foreground, (1, 99)))
+    return bottom if not high > low else low, high  # a binary image: its background is the other value
 
 
 def noise_level(image: torch.Tensor) -> float:

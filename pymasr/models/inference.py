@@ -1,18 +1,19 @@
-"""A MASR-Net over a whole volume, slab by slab where the resolution is full: exact, and in little memory."""
+"""A MASR-Net over a whole volume, plane after plane where the resolution is full: exact, and in little memory."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import copy
 
 import torch
 import torch.nn.functional as F
 
+from pymasr import ops
 from pymasr.errors import InputError
-from pymasr.models.masrnet import MULTIPLE, MASRNet
+from pymasr.models.masrnet import MULTIPLE, MASRNet, soft_normalise
+from pymasr.models.planes import Planes, activate, convolve
 
-#: Voxels of a slab, about: its activations, some hundred bytes a voxel, are then small beside the descriptors.
-SLAB = 1_000_000
+#: Voxels of the planes that are worked on at a time, about: their activations stay small beside the descriptors.
+SLAB = 500_000
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -40,59 +41,104 @@ def describe(model: MASRNet, image: torch.Tensor, out: torch.Tensor | None = Non
              slab: int = SLAB) -> torch.Tensor:
     """The DSIR of an image.
 
-    The encoder's first convolution, the decoder's last ones, DNS and head, which are all that is at full resolution,
-    run on slabs of planes with what is around them, the rest on the whole: the result is that of the network on the
-    whole image, but for rounding.
+    What is at full resolution, the U-Net's outermost convolutions, DNS and head, goes through the volume a few planes
+    at a time, each layer keeping the planes that it will need again; the rest runs on the whole. The result is that of
+    the network on the whole image, but for rounding.
 
     Args:
         model: in any mode; nothing in it depends on it.
         image: (D, H, W) float32, intensities in [0, 1], isotropic voxels.
         out: where to write (channels, D, H, W), any floating type and strides; float32 with adjacent channels by
             default.
-        precision: "float32", "bfloat16", "float16" or "auto", see :func:`chosen_precision`.
-        slab: voxels that are at full resolution at a time, about.
+        precision: "float32", "bfloat16", "float16" or "auto", see :func:`chosen_precision`. The features' last
+            convolution, the relations and the normalisation are in float32 always.
+        slab: voxels of the planes at full resolution that are worked on at a time, about.
 
     Returns:
-        ``out``. Memory beside it: about 0.4 kB for each voxel of a slab, 60 bytes for each voxel of the image.
+        ``out``.
     """
-    size = image.shape
     if out is None:
-        out = image.new_empty((*size, model.config.channels)).permute(3, 0, 1, 2)
-    padded = F.pad(image[None, None], [p for n in reversed(size) for p in (0, -n % MULTIPLE)], mode="replicate")
-    padded = padded.contiguous(memory_format=torch.channels_last_3d)
-    planes = max(1, slab // (size[1] * size[2]))
-    halo, unet, depth = model.config.halo, model.unet, padded.shape[2]
-    with _autocast(chosen_precision(precision, image.device), image.device):
-        half = []
-        for part in _slabs(depth, max(2, planes // 2 * 2)):
-            wide = _widened(part, 2, depth)  # 1 for the blur, 1 for the convolution before it; stays even
-            pooled = unet.encode1[0](unet.encode0(padded[:, :, wide]))
-            half.append(pooled[:, :, (part.start - wide.start) // 2:][:, :, :(part.stop - part.start) // 2])
-        half = unet.coarse(torch.cat(half, 2))
-        for part in _slabs(size[0], planes):
-            wide = _widened(part, halo + 2, depth)
-            # features need one plane more on either side for each of two convolutions, and even ones to be upsampled
-            fine = _widened(slice(wide.start // 2 * 2, -(-wide.stop // 2) * 2), 2, depth)
-            coarse = _widened(slice(fine.start // 2, fine.stop // 2), 1, depth // 2)
-            doubled = unet.double(half[:, :, coarse])[:, :, fine.start - 2 * coarse.start:][:, :, :fine.stop - fine.start]
-            features = unet.fine(unet.encode0(padded[:, :, fine]), doubled)
-            features = features[:, :, wide.start - fine.start:][:, :, :wide.stop - wide.start]
-            features = features[..., :size[1], :size[2]]
-            known = slice(wide.start, min(wide.stop, size[0]))  # padded planes are no part of what DNS sees
-            seen = image[None, None, known]
-            described = model.describe(seen, features[:, :, :known.stop - known.start])
-            out[:, part] = described[0, :, part.start - wide.start:][:, :part.stop - part.start]
+        out = image.new_empty((*image.shape, model.config.channels)).permute(3, 0, 1, 2)
+    _Run(model, image, chosen_precision(precision, image.device), slab).write(out)
     return out
 
 
-def _autocast(dtype: torch.dtype, device: torch.device):
-    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+class _Run:
+    """One image on its way through the network."""
 
+    def __init__(self, model: MASRNet, image: torch.Tensor, dtype: torch.dtype, slab: int):
+        self.config, self.image, self.dtype, self.slab = model.config, image, dtype, slab
+        self.model = model
+        self.unet, self.head = (copy.deepcopy(part).to(dtype) for part in (model.unet, model.head))
+        self.last = model.unet.last.convolution  # the DNS takes differences and divides by them: float32
+        self.size = tuple(image.shape)
+        self.padded = tuple(n + -n % MULTIPLE for n in self.size)
+        around = [p for n, m in zip(reversed(self.size), reversed(self.padded)) for p in (1, m - n + 1)]
+        self.bordered = self._empty(1, [n + 2 for n in self.padded])
+        self.bordered.copy_(F.pad(image[None, None], around, mode="replicate"))
+        self.half = self.unet.coarse(self._half())
+        #: MIND knows the whole image: its bounds are means over it.
+        self.minds = [ops.mind_ssc(image[None, None], r, d, self._empty(12, self.size)) for r, d in
+                      self.config.image_mind]
 
-def _slabs(depth: int, planes: int) -> Iterator[slice]:
-    for start in range(0, depth, planes):
-        yield slice(start, min(start + planes, depth))
+        a, b = self.config.widths[:2]
+        self.merged = self._planes(self._merge, a + b, self.padded)
+        self.decoded = self._planes(self._decode, a, self.padded)
+        self.features = self._planes(self._describe, self.config.features, self.size, dtype=torch.float32, border=False)
+        self.squeezed = self._planes(self._squeeze, self.head.squeeze.out_channels, self.size)
+        self.hidden = self._planes(self._hide, self.config.hidden, self.size)
 
+    def write(self, out: torch.Tensor) -> None:
+        for start, stop in self._slabs(self.size):
+            result = convolve(self.head.second.convolution, self.hidden(start - 1, stop + 1))
+            result += self.head.direct(self.squeezed.inner(start, stop))
+            for plane in range(start, stop):  # float32, so not many at a time
+                out[:, plane:plane + 1] = soft_normalise(result[:, :, plane - start:plane - start + 1])[0]
 
-def _widened(part: slice, by: int, depth: int) -> slice:
-    return slice(max(0, part.start - by), min(depth, part.stop + by))
+    def _half(self) -> torch.Tensor:
+        """The first convolution's output at half resolution."""
+        width = self.config.widths[0]
+        full = self._planes(self._encode, width, self.padded)
+        half = self._empty(width, [n // 2 for n in self.padded])
+        for start, stop in self._slabs(self.padded, 2):
+            half[:, :, start // 2:stop // 2] = self.unet.encode1[0].reduce(full(start - 1, stop + 1))
+        return half
+
+    def _encode(self, first: int, last: int, into: torch.Tensor) -> None:
+        activate(convolve(self.unet.encode0.convolution, self.bordered[:, :, first:last + 2]), into)
+
+    def _merge(self, first: int, last: int, into: torch.Tensor) -> None:
+        """What the last decoder gets: the upsampled features, and the first convolution's output."""
+        coarse = slice(max(0, first // 2 - 1), min(self.padded[0] // 2, (last + 1) // 2 + 1))
+        doubled = self.unet.double(self.half[:, :, coarse])
+        into[:, :doubled.shape[1]] = doubled[:, :, first - 2 * coarse.start:last - 2 * coarse.start]
+        self._encode(first, last, into[:, doubled.shape[1]:])
+
+    def _decode(self, first: int, last: int, into: torch.Tensor) -> None:
+        activate(convolve(self.unet.decode0.convolution, self.merged(first - 1, last + 1)), into)
+
+    def _describe(self, first: int, last: int, into: torch.Tensor) -> None:
+        features = convolve(self.last, self.decoded(first - 1, last + 1).float())
+        into.copy_(features[..., :self.size[1], :self.size[2]])
+
+    def _squeeze(self, first: int, last: int, into: torch.Tensor) -> None:
+        reach = self.config.relations_reach
+        around = slice(max(0, first - reach), min(self.size[0], last + reach))
+        relations = self._empty(self.config.relations, (around.stop - around.start, *self.size[1:]))
+        self.model.relations(self.image[None, None, around], self.features(around.start, around.stop), relations,
+                             [mind[:, :, around] for mind in self.minds])
+        into.copy_(self.head.squeezed(relations[:, :, first - around.start:last - around.start]))
+
+    def _hide(self, first: int, last: int, into: torch.Tensor) -> None:
+        activate(convolve(self.head.first.convolution, self.squeezed(first - 1, last + 1)), into)
+
+    def _planes(self, make, channels: int, size, *, dtype: torch.dtype | None = None, border: bool = True) -> Planes:
+        return Planes(make, channels, size, dtype or self.dtype, self.image.device, border=border)
+
+    def _empty(self, channels: int, size) -> torch.Tensor:
+        return torch.empty((1, channels, *size), dtype=self.dtype, device=self.image.device,
+                           memory_format=torch.channels_last_3d)
+
+    def _slabs(self, size, multiple: int = 1) -> list[tuple[int, int]]:
+        planes = max(1, self.slab // (size[1] * size[2] * multiple)) * multiple
+        return [(start, min(start + planes, size[0])) for start in range(0, size[0], planes)]

@@ -66,7 +66,8 @@ class MASRConfig:
         if self.reduction not in ("l2", "none"):
             raise InputError(f"model: reduction must be 'l2' or 'none', got {self.reduction!r}")
         if self.relations == 0:
-            raise InputError("model: there is nothing to describe a voxel by: dns is off and image_dns, image_mind empty")
+            raise InputError("model: there is nothing to describe a voxel by: dns is off, image_dns and image_mind are "
+                             "empty")
 
     @property
     def relations(self) -> int:
@@ -75,14 +76,18 @@ class MASRConfig:
         return (of_features if self.dns else self.features) + 12 * (len(self.image_dns) + len(self.image_mind))
 
     @property
+    def relations_reach(self) -> int:
+        """Voxels around a voxel whose intensities and features its relations compare."""
+        return max([*(self.dilations if self.dns else (0,)), *self.image_dns, *(r + d for r, d in self.image_mind)])
+
+    @property
     def halo(self) -> int:
         """Voxels around a voxel that DNS and head look at, beside the U-Net."""
-        reaches = [*(self.dilations if self.dns else (0,)), *self.image_dns, *(r + d for r, d in self.image_mind)]
-        return 2 + max(reaches)
+        return 2 + self.relations_reach
 
     @property
     def reach(self) -> int:
-        """Voxels within which the image changes the DSIR of a voxel: that of the convolutions, the blurs and the DNS."""
+        """Voxels within which the image changes the DSIR of a voxel: that of convolutions, blurs and DNS."""
         # full resolution: 2 convolutions in and out; each of the lower three: two more on its own grid, and the blur
         return self.halo + 2 + 3 * 2 + 4 * 4 + 4 * 8 + 2 * (1 + 2 + 4)
 
@@ -113,7 +118,11 @@ class BlurPool(nn.Module):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x, (1,) * 6, mode="replicate")
+        return self.reduce(F.pad(x, (1,) * 6, mode="replicate"))
+
+    @staticmethod
+    def reduce(x: torch.Tensor) -> torch.Tensor:
+        """Half of n for each axis of n + 2 positions."""
         for axis in (2, 3, 4):
             taps = [_every_second(x, axis, start) for start in range(4)]
             x = (taps[0] + taps[3]) * 0.125 + (taps[1] + taps[2]) * 0.375
@@ -160,7 +169,7 @@ class UNet(nn.Module):
         x = self.decode0(torch.cat([x, x0], 1))
         # the DNS takes differences and divides by them: rounding features to 8 bits would show
         with torch.autocast(x.device.type, enabled=False):
-            return self.last(x.float())
+            return self.last(x.to(torch.promote_types(x.dtype, torch.float32)))
 
     @staticmethod
     def double(x: torch.Tensor) -> torch.Tensor:
@@ -186,15 +195,20 @@ class Head(nn.Module):
         nn.init.normal_(self.second.convolution.weight, std=0.02)
 
     def forward(self, relations: torch.Tensor) -> torch.Tensor:
-        weight = self.squeeze.weight
-        squeezed = F.conv3d(relations, weight, self.squeeze.bias - EQUAL * weight.sum((1, 2, 3, 4)))
+        squeezed = self.squeezed(relations)
         return soft_normalise(self.direct(squeezed) + self.second(self.first(squeezed)))
+
+    def squeezed(self, relations: torch.Tensor) -> torch.Tensor:
+        """What the 3x3x3 convolutions get."""
+        weight = self.squeeze.weight
+        return F.conv3d(relations, weight, self.squeeze.bias - EQUAL * weight.sum((1, 2, 3, 4)))
 
 
 def soft_normalise(x: torch.Tensor) -> torch.Tensor:
-    """x / sqrt(1 + |x|^2) over the channels (ours), in float32: almost unit vectors, but shorter where there is little
-    to tell."""
-    return x * torch.rsqrt(1 + torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square())
+    """x / sqrt(1 + |x|^2) over the channels (ours), in float32 at least: almost unit vectors, but shorter where there
+    is little to tell."""
+    precise = torch.promote_types(x.dtype, torch.float32)
+    return x * torch.rsqrt(1 + torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=precise).square())
 
 
 class MASRNet(nn.Module):
@@ -214,27 +228,37 @@ class MASRNet(nn.Module):
         """Output of the U-Net (N, C, D, H, W), float32; D, H, W multiples of 8."""
         return self.unet(image)
 
-    def relations(self, image: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def relations(self, image: torch.Tensor, features: torch.Tensor, out: torch.Tensor | None = None,
+                  minds: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """What the head sees: (N, relations, D, H, W), channels adjacent.
 
         Without gradients every op writes its channels where the head reads them, in the type in which it does.
+
+        Args:
+            out: where to write, without gradients.
+            minds: with `out`, the MIND-SSCs of the image where they are known, as for a part of a volume they must be.
         """
         c, image, features = self.config, image.float(), features.float()
         makers = [lambda out: ops.dns(features, c.dilations, c.reduction, c.eps, out)] if c.dns else []
         makers += [lambda out: ops.dns(image, c.image_dns, eps=c.noise, out=out)] if c.image_dns else []
-        makers += [lambda out, r=r, d=d: ops.mind_ssc(image, r, d, out) for r, d in c.image_mind]
-        if torch.is_grad_enabled():
+        if minds:
+            makers += [lambda out, known=known: out.copy_(known) for known in minds]
+        else:
+            makers += [lambda out, r=r, d=d: ops.mind_ssc(image, r, d, out) for r, d in c.image_mind]
+        if out is None and torch.is_grad_enabled():
             parts = [make(None) for make in makers]
             return torch.cat(parts if c.dns else [features, *parts], 1).contiguous(memory_format=torch.channels_last_3d)
-        kind = torch.get_autocast_dtype(image.device.type) if torch.is_autocast_enabled(image.device.type) else image.dtype
-        relations = torch.empty((image.shape[0], c.relations, *image.shape[2:]), dtype=kind, device=image.device,
-                                memory_format=torch.channels_last_3d)
-        parts = list(relations.split(self._sizes, 1))
+        if out is None:
+            autocast = torch.is_autocast_enabled(image.device.type)
+            kind = torch.get_autocast_dtype(image.device.type) if autocast else image.dtype
+            out = torch.empty((image.shape[0], c.relations, *image.shape[2:]), dtype=kind, device=image.device,
+                              memory_format=torch.channels_last_3d)
+        parts = list(out.split(self._sizes, 1))
         if not c.dns:
             parts.pop(0).copy_(features)
         for make, part in zip(makers, parts, strict=True):
             make(part)
-        return relations
+        return out
 
     @property
     def _sizes(self) -> list[int]:

@@ -53,7 +53,12 @@ def load(name: str, device: torch.device | str = "cpu") -> MASRNet:
     Raises:
         InputError: there are no such weights, or the file is damaged or of something else.
     """
-    return _load(*_located(name), torch.device(device))
+    file, digest = _located(name)
+    try:
+        written = file.stat().st_mtime_ns
+    except OSError as error:
+        raise InputError(f"{file} is missing: install pymasr again") from error
+    return _load(file, digest, torch.device(device), written)
 
 
 def details(name: str) -> dict:
@@ -83,7 +88,8 @@ def _opened(file: pathlib.Path):
 
 
 @functools.lru_cache(maxsize=4)
-def _load(file: pathlib.Path, digest: str | None, device: torch.device) -> MASRNet:
+def _load(file: pathlib.Path, digest: str | None, device: torch.device, written: int) -> MASRNet:
+    """`written`, when the file was, so that one that is written anew is read anew."""
     if digest is not None and hashlib.sha256(file.read_bytes()).hexdigest() != digest:
         raise InputError(f"{file} is damaged: its hash is not that of the packaged weights; install pymasr again")
     with _opened(file) as content:
@@ -95,5 +101,8 @@ def _load(file: pathlib.Path, digest: str | None, device: torch.device) -> MASRN
         known = {field.name for field in dataclasses.fields(MASRConfig)}
         config = MASRConfig(**{k: v for k, v in json.loads(header["model"]).items() if k in known})
         model = MASRNet(config)
-        model.load_state_dict({name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
+        try:
+            model.load_state_dict({name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
+        except RuntimeError as error:
+            raise InputError(f"{file} is damaged: it does not hold the weights that its header promises") from error
     return model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last_3d)

@@ -18,7 +18,7 @@ def test_sums_of_descriptors(text, terms):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("nmi", "no descriptor called nmi, expected mind or dns"),
+    ("nmi", "no descriptor called nmi, expected masr or mind or dns"),
     ("mind +", "must be descriptors added up"),
     ("mind - dns", "must be descriptors added up"),
     ("mind(2)", "must be descriptors added up"),
