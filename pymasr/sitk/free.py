@@ -17,7 +17,6 @@ from pymasr import ops
 from pymasr.errors import InputError
 from pymasr.geometry import Geometry, voxel_matrix
 from pymasr.io import same_grid
-from pymasr.registration import grids
 from pymasr.sitk.images import geometry_of, linear_matrix, vectors_to_sitk
 from pymasr.sitk.maps import FieldMap, LinearMap, Map, SplineMap, SplineSupport, axis_support, spline_coefficients
 
@@ -288,7 +287,7 @@ class FreeField(Free):
         self.geometry, self.parameters = virtual, np.moveaxis(field, 0, -1).astype(float).ravel()
 
     def images(self, points):
-        return points.physical + self.field.reshape(3, -1)
+        return points.physical + self.field.reshape(3, -1) if points.listed is None else super().images(points)
 
     def gradient(self, points, gradient):
         return np.ascontiguousarray(gradient.T).ravel()
@@ -302,14 +301,15 @@ class FreeField(Free):
         share of the unsmoothed field is kept."""
         if variance <= 0:
             return parameters
-        field = torch.from_numpy(parameters.reshape(*self.geometry.shape, 3)).permute(3, 0, 1, 2)
+        field = parameters.reshape(*self.geometry.shape, 3)
+        smooth = field
+        for axis, n in enumerate(self.geometry.shape):
+            smooth = _spread(smooth, _gaussian(variance, n), axis)
         share = 1 - variance / 0.5 if variance < 0.5 else 1.0
-        result = torch.zeros_like(field)
+        result = np.zeros_like(field)
         inner = (slice(1, -1),) * 3
-        for component, out in zip(field, result, strict=True):
-            smooth = grids.smooth(component, [variance ** 0.5] * 3)
-            out[inner] = share * smooth[inner] + (1 - share) * component[inner]
-        return np.ascontiguousarray(result.permute(1, 2, 3, 0).numpy()).ravel()
+        result[inner] = share * smooth[inner] + (1 - share) * field[inner]
+        return result.ravel()
 
     def write(self, transform):
         grid = self.geometry
@@ -328,3 +328,25 @@ def _smoothing(transform: sitk.DisplacementFieldTransform) -> tuple[float, float
                          "SetSmoothingGaussianOnUpdate")
     found = [re.search(rf"GaussianSmoothingVarianceForThe{name}Field: (\S+)", text) for name in ("Update", "Total")]
     return tuple(0.0 if match is None else float(match[1]) for match in found)
+
+
+def _gaussian(variance: float, widest: int, error: float = 1e-3) -> np.ndarray:
+    """One half, from the middle on, of the discrete Gaussian exp(-t) I_n(t) (Lindeberg, IEEE Trans. Pattern Anal. Mach.
+    Intell. 12, 1990) without the last `error` of its sum, at most `widest` wide."""
+    angle = 2 * np.pi * np.arange(4096) / 4096
+    spectrum = np.exp(variance * (np.cos(angle) - 1))
+    taps = [spectrum.mean()]
+    while taps[0] + 2 * sum(taps[1:]) < 1 - error and len(taps) <= widest // 2:
+        taps.append((spectrum * np.cos(len(taps) * angle)).mean())
+    return np.array(taps) / (taps[0] + 2 * sum(taps[1:]))
+
+
+def _spread(field: np.ndarray, taps: np.ndarray, axis: int) -> np.ndarray:
+    """`field` filtered along an axis, whose border goes on."""
+    field = np.moveaxis(field, axis, 0)
+    n, reach = len(field), len(taps) - 1
+    padded = np.concatenate([field[:1]] * reach + [field] + [field[-1:]] * reach)
+    result = taps[0] * field
+    for k in range(1, reach + 1):
+        result += taps[k] * (padded[reach - k:reach - k + n] + padded[reach + k:reach + k + n])
+    return np.moveaxis(result, 0, axis)

@@ -52,6 +52,16 @@ def linear(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.stack([row[0] * points[0] + row[1] * points[1] + row[2] * points[2] for row in matrix])
 
 
+def about(one: Map, centre: np.ndarray, reach: float) -> np.ndarray:
+    """4 x 4 LPS: the linear transform that a map is near a point, from differences `reach` mm to either side."""
+    offsets = np.concatenate([np.zeros((3, 1)), np.eye(3) * reach, -np.eye(3) * reach], 1)
+    images = one(centre[:, None] + offsets)
+    matrix = np.eye(4)
+    matrix[:3, :3] = (images[:, 1:4] - images[:, 4:]) / (2 * reach)
+    matrix[:3, 3] = images[:, 0] - (matrix[:3, :3] * centre).sum(1)
+    return matrix
+
+
 class LinearMap:
     """x -> A x + t; `matrix` is 4 x 4."""
 

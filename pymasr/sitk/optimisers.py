@@ -84,9 +84,16 @@ class Optimiser(ABC):
         """Whether StopRegistration works."""
         return True
 
-    @abstractmethod
     def run(self, problem: Problem, report: Callable[[], None]) -> None:
-        """Descend; `report` is called at every iteration."""
+        """Descend at a level; `report` is called at every iteration. As in ITK one optimiser serves all levels: what it has
+        learnt of step lengths stays."""
+        self.iteration, self.description, self.stopped = 0, "", False
+        self.problem, self.report = problem, report
+        self.descend()
+
+    @abstractmethod
+    def descend(self) -> None:
+        """Change the problem's position."""
 
 
 class Convergence:
@@ -136,8 +143,8 @@ class GradientDescent(Optimiser):
         self.learning_rate, self.iterations, self.minimum_convergence = learning_rate, iterations, minimum_convergence
         self.window, self.estimate, self.largest_step, self.keep_best = window, estimate, largest_step, keep_best
 
-    def run(self, problem, report):
-        self.problem, self.report = problem, report
+    def descend(self):
+        problem = self.problem
         if problem.estimator is not None and self.largest_step <= _EPSILON:
             self.largest_step = problem.estimator.largest_step()
         convergence = None if self.minimum_convergence is None else Convergence(self.window)
@@ -156,11 +163,10 @@ class GradientDescent(Optimiser):
                 if self.convergence_value <= self.minimum_convergence:
                     self.stop(f"Convergence checker passed at iteration {self.iteration}.")
                     break
-            here = problem.position
             if not self.step(gradient):
                 break
             if self.keep_best and self.value < least:
-                best, least = self.kept(here), self.value
+                best, least = problem.position, self.value
             self.iteration += 1
         if self.keep_best:
             problem.position = best
@@ -168,10 +174,6 @@ class GradientDescent(Optimiser):
 
     def start(self) -> None:
         """Whatever a descent begins with."""
-
-    def kept(self, before: np.ndarray) -> np.ndarray:
-        """The position that the value of an iteration stands for."""
-        return self.problem.position
 
     def step(self, gradient: np.ndarray) -> bool:
         """Move along the gradient; False to stop."""

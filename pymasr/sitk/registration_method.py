@@ -17,7 +17,7 @@ from pymasr.registration.channels import Channels, ChannelSource, Extractor
 from pymasr.sitk import optimisers, search
 from pymasr.sitk.free import Free, FreeField, Points, as_free
 from pymasr.sitk.images import geometry_of
-from pymasr.sitk.maps import Chain, LinearMap, Map, as_map
+from pymasr.sitk.maps import Chain, LinearMap, Map, about, as_map
 from pymasr.sitk.metric import Masks, Metric
 from pymasr.sitk.optimisers import Optimiser, Problem
 from pymasr.sitk.scales import ScalesEstimator
@@ -78,7 +78,7 @@ class ImageRegistrationMethod:
         self._commands: list[tuple[int, Callable[[], Any]]] = []
         self._optimiser: Optimiser | None = None
         self._problem: Problem | None = None
-        self._running, self._level, self._abandoned = False, 0, False
+        self._running, self._level = False, 0
 
     def __getattr__(self, name):
         if name in _REFUSED:
@@ -164,7 +164,8 @@ class ImageRegistrationMethod:
         return self._in_place
 
     def SetMovingInitialTransform(self, transform: sitk.Transform) -> None:
-        """Applied after the optimised one, not changed and not part of the result."""
+        """Applied after the optimised one, not changed and not part of the result. As in SimpleITK, a linear transform that
+        is optimised is given its centre of rotation."""
         self._around["moving"] = transform
 
     def GetMovingInitialTransform(self) -> sitk.Transform:
@@ -373,10 +374,11 @@ class ImageRegistrationMethod:
         return "" if self._optimiser is None else self._optimiser.description
 
     def StopRegistration(self) -> bool:
-        """In a command: end after this iteration, the levels that would follow too; False where the optimiser can't."""
+        """In a command: end this level after this iteration; as in SimpleITK the next one follows. False where the
+        optimiser can't."""
         if not self._running or self._optimiser is None or not self._optimiser.can_be_stopped:
             return False
-        self._optimiser.stopped = self._abandoned = True
+        self._optimiser.stopped = True
         return True
 
     # running
@@ -399,17 +401,17 @@ class ImageRegistrationMethod:
         source, images, masks = self._prepared(fixed, moving)
         result = self._initial if self._in_place else _copy(self._initial)
         target, rest = _last(result)
+        _take_centre(target, self._around["moving"])
         free = as_free(target, self._scale_factors)
-        around = Chain([rest, as_map(self._around["moving"])]) if rest is not None else as_map(self._around["moving"])
+        around = self._moving_map(rest)
         generator = np.random.default_rng(self._seed or None)
-        self._running, self._abandoned, self._level = True, False, 0
+        self._optimiser, self._problem = self._make_optimiser(), None
+        self._running, self._level = True, 0
         try:
             self._tell(sitk.sitkStartEvent)
             for level, (shrink, sigma, share) in enumerate(zip(self._shrink, self._sigmas, percentages, strict=True)):
                 self._level = level
                 self._run_level(free, target, result, source, images, masks, around, shrink, sigma, share, generator)
-                if self._abandoned:
-                    break
             self._level = levels
             self._write(free, target, result)
             self._tell(sitk.sitkEndEvent)
@@ -424,7 +426,7 @@ class ImageRegistrationMethod:
         initial = sitk.Transform(3, sitk.sitkIdentity) if self._initial is None else self._initial
         target, rest = _last(initial)
         free = as_free(target) if target.GetNumberOfParameters() else as_free(sitk.TranslationTransform(3))
-        moving_map = Chain([rest, as_map(self._around["moving"])]) if rest is not None else as_map(self._around["moving"])
+        moving_map = self._moving_map(rest)
         virtual = self._virtual or images[0].geometry
         free.at_level(virtual)
         metric = self._metric(free, self._channels(source, free, moving_map, virtual, 1, 0.0), Points(virtual), moving_map,
@@ -459,12 +461,12 @@ class ImageRegistrationMethod:
         _require_points(metric)
         estimator = None
         if self._estimator is not None:
-            estimator = ScalesEstimator(free=free, virtual=virtual, moving=images[1].geometry, **self._estimator)
+            estimator = ScalesEstimator(free=free, after=moving_map, virtual=virtual,
+                                        moving=images[1].geometry, **self._estimator)
         size = free.local or free.parameters.size
         for name, given in (("SetOptimizerScales", self._scales), ("SetOptimizerWeights", self._weights)):
             _require(given is None or given.shape == (size,), name, f"given {size} numbers for this transform",
                      None if given is None else given.shape[0])
-        self._optimiser = self._make_optimiser()
         self._tell(sitk.sitkMultiResolutionIterationEvent)
         self._problem = Problem(metric, free, self._scales, self._weights, estimator)
 
@@ -475,6 +477,15 @@ class ImageRegistrationMethod:
 
         self._optimiser.run(self._problem, report)
 
+    def _moving_map(self, rest: Map | None) -> Map:
+        """What follows the optimised transform."""
+        after = as_map(self._around["moving"])
+        if rest is None:
+            return after
+        if isinstance(rest, LinearMap) and isinstance(after, LinearMap):
+            return LinearMap(after.matrix @ rest.matrix)
+        return Chain([rest, after])
+
     def _metric(self, free: Free, channels: Channels, points: Points, moving_map: Map, masks: Masks) -> Metric:
         return Metric(channels, points, free, as_map(self._around["fixed"]), moving_map, masks)
 
@@ -482,7 +493,8 @@ class ImageRegistrationMethod:
                   sigma: float) -> Channels:
         """Features of a level, the moving ones along the axes to which the transforms take those of the fixed image."""
         to_fixed, to_moving = as_map(self._around["fixed"]), Chain([free.map, moving_map])
-        transform = _about(to_moving, virtual) @ np.linalg.inv(_about(to_fixed, virtual))
+        near = (virtual.centre, max(virtual.spacing))
+        transform = about(to_moving, *near) @ np.linalg.inv(about(to_fixed, *near))
         smoothing = [[sigma] * 3 if self._in_mm else [sigma * s for s in image.geometry.spacing[::-1]]
                      for image in source.images]
         return source.at(shrink * source.finest_spacing, transform, smoothing)
@@ -526,15 +538,19 @@ def shrunk(geometry: Geometry, factor: int) -> Geometry:
     return Geometry(grid.shape, grid.spacing, tuple(map(float, origin)), grid.direction)
 
 
-def _about(one: Map, virtual: Geometry) -> np.ndarray:
-    """4 x 4 LPS: what a map does to the middle of the virtual domain, and to directions there."""
-    reach = max(virtual.spacing)
-    offsets = np.concatenate([np.zeros((3, 1)), np.eye(3) * reach, -np.eye(3) * reach], 1)
-    images = one(virtual.centre[:, None] + offsets)
-    matrix = np.eye(4)
-    matrix[:3, :3] = (images[:, 1:4] - images[:, 4:]) / (2 * reach)
-    matrix[:3, 3] = images[:, 0] - matrix[:3, :3] @ virtual.centre
-    return matrix
+def _take_centre(target: sitk.Transform, after: sitk.Transform) -> None:
+    """The centre of a linear transform is that of the last linear one that follows it, as ITK has it."""
+    own, after = target.Downcast(), after.Downcast()
+    if not hasattr(own, "SetCenter"):
+        return
+    following = [after]
+    if isinstance(after, sitk.CompositeTransform):
+        after.FlattenTransform()
+        following = [after.GetNthTransform(k).Downcast() for k in range(after.GetNumberOfTransforms())]
+    centred = [transform for transform in following if hasattr(transform, "GetCenter")]
+    if centred:
+        own.SetCenter(centred[-1].GetCenter())
+        target.SetFixedParameters(own.GetFixedParameters())
 
 
 def _copy(transform: sitk.Transform) -> sitk.CompositeTransform:

@@ -8,15 +8,17 @@ a transform with local support is judged by all points.
 
 from __future__ import annotations
 
-import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from pymasr.geometry import Geometry
 from pymasr.sitk.free import Free, FreeField, FreeLinear, FreeSpline, Points
-from pymasr.sitk.maps import SplineSupport, linear
+from pymasr.sitk.maps import LinearMap, Map, SplineSupport, about, linear
 
+#: Points, about, that scales are estimated from where neither corners nor the middle will do.
+FEW = 1000
 _EPSILON = float(np.finfo(float).eps)
 
 
@@ -27,6 +29,7 @@ class ScalesEstimator:
     Attributes:
         kind: "physical", "index" or "jacobian".
         free: the transform.
+        after: what is applied after it: shifts are those of points in the moving image.
         virtual: grid of the virtual domain.
         moving: grid of the moving image, in whose voxels "index" measures.
         radius: of the region around the middle, voxels.
@@ -35,6 +38,7 @@ class ScalesEstimator:
 
     kind: str
     free: Free
+    after: Map
     virtual: Geometry
     moving: Geometry
     radius: int = 5
@@ -76,17 +80,24 @@ class ScalesEstimator:
 
     @property
     def _few(self) -> Points:
-        """Corners for linear transforms, else the region around the middle."""
+        """Corners where all is linear, a regular subset where what follows is not, else the region around the middle."""
         shape = np.array(self.virtual.shape)
         if isinstance(self.free, FreeLinear):
-            voxels = np.array(list(itertools.product(*((0, n - 1) for n in shape))), float).T
+            step = max(1, math.ceil((math.prod(shape) / FEW) ** (1 / 3)))
+            linear_throughout = isinstance(self.after, LinearMap)
+            ranges = [np.unique((0, n - 1)) if linear_throughout else np.arange(0, n, step) for n in shape]
         else:
             middle = (shape - 1) // 2
             ranges = [np.arange(max(0, m - self.radius), min(n - 1, m + self.radius) + 1)
                       for m, n in zip(middle, shape, strict=True)]
-            voxels = np.stack(np.meshgrid(*ranges, indexing="ij")).reshape(3, -1).astype(float)
+        voxels = np.stack(np.meshgrid(*ranges, indexing="ij")).reshape(3, -1).astype(float)
         to_mm = self.virtual.voxel_to_physical
         return Points(self.virtual, linear(to_mm[:3, :3], voxels) + to_mm[:3, 3:])
+
+    @property
+    def _afterwards(self) -> np.ndarray:
+        """(3, 3): what becomes of small shifts under `after`, in the middle of the virtual domain."""
+        return about(self.after, self.free.map(self.virtual.centre[:, None])[:, 0], max(self.virtual.spacing))[:3, :3]
 
     def _lengths(self, vectors: np.ndarray) -> np.ndarray:
         """Of vectors (3, N) in mm, in the unit of `kind`."""
@@ -96,10 +107,10 @@ class ScalesEstimator:
 
     def _shifts(self, step: np.ndarray, points: Points) -> np.ndarray:
         """(N,): how far points move when the parameters do."""
-        before, old = self.free.images(points), self.free.parameters
+        before, old = self.after(self.free.images(points)), self.free.parameters
         self.free.parameters = self.free.updated(step)
         try:
-            return self._lengths(self.free.images(points) - before)
+            return self._lengths(self.after(self.free.images(points)) - before)
         finally:
             self.free.parameters = old
 
@@ -109,7 +120,7 @@ class ScalesEstimator:
             points = self._few
             return np.array([self._shifts(step, points).max()
                              for step in self.variation * np.eye(self.free.parameters.size)])
-        directions = self._lengths(self.variation * np.eye(3))
+        directions = self._lengths(self.variation * self._afterwards)
         if isinstance(self.free, FreeField):
             return np.array([self._middle_shift(k) for k in range(3)])
         largest = np.zeros(self.free.parameters.size // 3)
@@ -121,20 +132,21 @@ class ScalesEstimator:
         """The largest shift when one component of the vector in the middle of the domain is varied."""
         step = np.zeros((*self.virtual.shape, 3))
         step[(*((n - 1) // 2 for n in self.virtual.shape), component)] = self.variation
-        return float(self._shifts(step.ravel(), self._all).max())
+        return float(self._shifts(step.ravel(), self._few).max())
 
     def _squared_norms(self) -> np.ndarray:
         """(parameters, N): squared norm of the derivative of the images of points to each parameter."""
         points = self._few
+        squared = (self._afterwards ** 2).sum(0)  # of the images of the unit vectors
         if isinstance(self.free, FreeField):
-            return np.ones((3, points.physical.shape[1]))
+            return squared[:, None]
         if isinstance(self.free, FreeLinear):
             return np.stack([(self._derivative(d, points) ** 2).sum(0) for d in self.free.derivatives()])
         count = self.free.parameters.size // 3
         totals = np.zeros(count)
         for index, weight, _ in SplineSupport(self.free.geometry).taps(points.physical):
             totals += np.bincount(index, weight ** 2, count)
-        return np.tile(totals / points.physical.shape[1], 3)[:, None]
+        return np.outer(squared, totals / points.physical.shape[1]).reshape(-1, 1)
 
     def _velocities(self, step: np.ndarray) -> np.ndarray:
         """(N,): norm of the derivative of the images of points along `step`."""
@@ -145,10 +157,9 @@ class ScalesEstimator:
         points, old = self._all, self.free.parameters
         self.free.parameters = step
         try:
-            return np.sqrt(((self.free.images(points) - points.physical) ** 2).sum(0))
+            return np.sqrt((linear(self._afterwards, self.free.images(points) - points.physical) ** 2).sum(0))
         finally:
             self.free.parameters = old
 
-    @staticmethod
-    def _derivative(matrix: np.ndarray, points: Points) -> np.ndarray:
-        return linear(matrix[:, :3], points.physical) + matrix[:, 3:]
+    def _derivative(self, matrix: np.ndarray, points: Points) -> np.ndarray:
+        return linear(self._afterwards, linear(matrix[:, :3], points.physical) + matrix[:, 3:])

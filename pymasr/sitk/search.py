@@ -34,16 +34,16 @@ class _Scipy(Optimiser):
         count = max(self.problem.metric.count, 1) if self.problem.free.local else 1
         return value, -downhill / count
 
-    def minimise(self, problem, report, method: str, function, options: dict, **more):
+    def minimise(self, method: str, function, options: dict, **more):
         from scipy.optimize import minimize
 
-        self.problem = problem
+        problem = self.problem
 
         def after(intermediate_result):
             # what was evaluated last need not be where the iteration ended
             problem.position = self.unscaled(intermediate_result.x)
             self.value = float(intermediate_result.fun)
-            report()
+            self.report()
             self.iteration += 1
             if (reason := self.converged(intermediate_result.x)) is not None:
                 self.stop(reason)
@@ -77,9 +77,9 @@ class LBFGSB(_Scipy):
                         "ftol": factor * float(np.finfo(float).eps)}
         self.bounds = (None if lower == _TINY else lower, None if upper == _LARGEST else upper)
 
-    def run(self, problem, report):
-        bounds = None if self.bounds == (None, None) else [self.bounds] * problem.position.size
-        self.minimise(problem, report, "L-BFGS-B", self.evaluate, self.options, jac=True, bounds=bounds)
+    def descend(self):
+        bounds = None if self.bounds == (None, None) else [self.bounds] * self.problem.position.size
+        self.minimise("L-BFGS-B", self.evaluate, self.options, jac=True, bounds=bounds)
 
 
 class LBFGS2(_Scipy):
@@ -92,10 +92,10 @@ class LBFGS2(_Scipy):
         self.accuracy, self.distance, self.delta = accuracy, distance, delta
         self.options = {"gtol": 0.0, "ftol": 0.0, "maxiter": iterations or 10 ** 9, "maxfun": 10 ** 9,
                         "maxcor": corrections, "maxls": evaluations}
-        self.past: deque[float] = deque(maxlen=distance + 1)
 
-    def run(self, problem, report):
-        self.minimise(problem, report, "L-BFGS-B", self.evaluate, self.options, jac=True)
+    def descend(self):
+        self.past: deque[float] = deque(maxlen=self.distance + 1)
+        self.minimise("L-BFGS-B", self.evaluate, self.options, jac=True)
 
     def evaluate(self, position):
         value, self.gradient = super().evaluate(position)
@@ -122,7 +122,8 @@ class Amoeba(_Scipy):
         self.delta = delta
         self.options = {"maxfev": evaluations, "xatol": position_tolerance, "fatol": value_tolerance}
 
-    def run(self, problem, report):
+    def descend(self):
+        problem = self.problem
         if problem.free.local:
             raise InputError("SetOptimizerAsAmoeba: must be another optimiser for a displacement field")
         self.factors = np.ones(problem.position.size) if problem.scales is None else np.asarray(problem.scales)
@@ -133,7 +134,7 @@ class Amoeba(_Scipy):
             problem.position = self.unscaled(position)
             return problem.metric.value()
 
-        self.minimise(problem, report, "Nelder-Mead", value, {**self.options, "initial_simplex": simplex})
+        self.minimise("Nelder-Mead", value, {**self.options, "initial_simplex": simplex})
 
     def scaled(self, position):
         return position * self.factors
@@ -156,8 +157,8 @@ class Exhaustive(Optimiser):
         super().__init__()
         self.steps, self.length = steps, length
 
-    def run(self, problem, report):
-        start = problem.position
+    def descend(self):
+        problem, start = self.problem, self.problem.position
         if len(self.steps) != start.size:
             raise InputError(f"SetOptimizerAsExhaustive: must be given {start.size} numbers of steps for this transform, got "
                              f"{len(self.steps)}")
@@ -169,7 +170,7 @@ class Exhaustive(Optimiser):
             self.value = problem.metric.value()
             if self.value < least:
                 best, least = problem.position, self.value
-            report()
+            self.report()
             self.iteration += 1
             if self.stopped:
                 self.stop("StopOptimization() called.")
@@ -192,7 +193,8 @@ class OnePlusOne(Optimiser):
         self.shrink = self.growth ** -0.25 if shrink == -1 else shrink
         self.generator = np.random.default_rng(seed or None)
 
-    def run(self, problem, report):
+    def descend(self):
+        problem = self.problem
         if problem.free.local:
             raise InputError("SetOptimizerAsOnePlusOneEvolutionary: must be another optimiser for a displacement field")
         spread = self.radius * np.eye(problem.position.size)
@@ -211,7 +213,7 @@ class OnePlusOne(Optimiser):
             if better:
                 parent, self.value = problem.position, value
             problem.position = parent
-            report()
+            self.report()
             self.iteration += 1
             length = float(np.sqrt((spread ** 2).sum()))
             if length <= self.epsilon:
