@@ -21,7 +21,7 @@ import torch
 from pymasr.errors import InputError
 from pymasr.io import Image, as_image, as_mask
 from pymasr.itk.images import affine_transform, to_itk
-from pymasr.registration import grids
+from pymasr.registration import grids, starts
 from pymasr.registration.channels import Channels, ChannelSource, Extractor
 from pymasr.registration.moments import moments, random_pair_ssd
 
@@ -120,8 +120,8 @@ def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Se
              for mask, image, name in ((fixed_mask, fixed, "fixed mask"), (moving_mask, moving, "moving mask"))]
     start = _matrix(initial)
     if not grids.overlap(fixed.geometry, moving.geometry, start):
-        raise InputError("the images don't overlap in space at the start; give `initial`, a 4 x 4 matrix in LPS mm from "
-                         "fixed to moving points")
+        raise InputError("the images don't overlap in space at the start; give `initial`, a 4 x 4 matrix in LPS mm "
+                         "from fixed to moving points")
     stages = _stages(parameter_object, itk)
 
     source = ChannelSource(fixed, moving, features)
@@ -138,8 +138,9 @@ def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Se
         images = [to_itk(channel, volume.geometry) for channel in volume.array.numpy()]
         for image in [*images, *images[:1] * penalties]:  # penalties look at no image, but elastix counts one for each
             add(image)
-    for mask, volume, put in ((masks[0], made.fixed, method.SetFixedMask), (masks[1], made.moving, method.SetMovingMask)):
-        if (binary := _mask(mask, volume)) is not None:
+    for binary, put in ((_mask(masks[0], made.fixed), method.SetFixedMask),
+                        (_mask(masks[1], made.moving), method.SetMovingMask)):
+        if binary is not None:
             put(binary)
     method.SetParameterObject(parameters)
     if initial is not None:
@@ -184,7 +185,7 @@ def _basis(volumes: Sequence[grids.Volume], wanted: int | Sequence[int], count: 
         return basis * np.sign(basis[np.arange(wanted), largest])[:, None]
     try:
         chosen = [int(index) for index in wanted]
-        valid = len(chosen) > 0 and len(set(chosen)) == len(chosen) and chosen == [index for index in wanted]
+        valid = len(chosen) > 0 and len(set(chosen)) == len(chosen) and chosen == list(wanted)
     except (TypeError, ValueError):
         valid = False
     if not valid or not all(0 <= index < count for index in chosen):
@@ -283,8 +284,8 @@ def _stages(parameter_object: Any, itk: Any) -> list[dict]:
             raise InputError(f"parameter map {number}: Metric must hold a similarity, got only penalties: "
                              f"{', '.join(_metrics(stage))}")
         if "CenterOfGravity" in stage.get("AutomaticTransformInitializationMethod", ()):
-            raise InputError(f"parameter map {number}: AutomaticTransformInitializationMethod CenterOfGravity would weigh "
-                             "descriptors, which says nothing; take GeometricalCenter, or give `initial`")
+            raise InputError(f"parameter map {number}: AutomaticTransformInitializationMethod CenterOfGravity would "
+                             "weigh descriptors, which says nothing; take GeometricalCenter, or give `initial`")
     return stages
 
 
@@ -295,12 +296,7 @@ def _matrix(initial: np.ndarray | str | os.PathLike | None) -> np.ndarray:
         from pymasr.sitk import read_linear
 
         return read_linear(initial)
-    matrix = np.asarray(initial, float)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.allclose(matrix[3], (0, 0, 0, 1)) or not abs(
-            np.linalg.det(matrix)) > 1e-9:
-        raise InputError("initial must be an invertible 4 x 4 matrix in LPS mm or the file of a linear transform, got "
-                         f"{np.array2string(matrix, separator=', ')}".replace("\n", ""))
-    return matrix
+    return starts.given(initial)
 
 
 def _mask(mask: Image | None, volume: grids.Volume) -> Any:
@@ -341,7 +337,8 @@ def explain(log: str) -> str:
     """The sentence in elastix's log that says why it stopped, and what can be done."""
     found = re.findall(r"Description: (.*?)(?:\n\s*\n|\Z)", log, re.DOTALL)
     reason = found[-1] if found else log.strip().splitlines()[-1]
-    reason = re.sub(r"^(?:ITK )?ERROR: (?:\w+\(0x[0-9a-f]+\): )?(?:ERROR: )?", "", " ".join(reason.split())).rstrip(".!: ")
+    reason = " ".join(reason.split()).rstrip(".!: ")
+    reason = re.sub(r"^(?:ITK )?ERROR: (?:\w+\(0x[0-9a-f]+\): )?(?:ERROR: )?", "", reason)
     missing = re.findall(r"(\w+)\(index \d+\) - This component is not installed", log)
     if missing:
         reason = f"there is no component called {', '.join(dict.fromkeys(missing))}"

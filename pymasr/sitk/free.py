@@ -76,7 +76,7 @@ class Free(ABC):
         """Parameters after a step, as the transform's UpdateTransformParameters in ITK takes it."""
         return self.parameters + factor * step
 
-    def at_level(self, virtual: Geometry) -> None:
+    def at_level(self, virtual: Geometry) -> None:  # noqa: B027, most have nothing to prepare
         """Prepare for a level with that virtual domain; may change the parameters' number."""
 
     @abstractmethod
@@ -96,8 +96,8 @@ def as_free(transform: sitk.Transform, scale_factors=()) -> Free:
         return FreeSpline(transform, scale_factors)
     if isinstance(transform, sitk.DisplacementFieldTransform):
         return FreeField(transform)
-    raise InputError(f"SetInitialTransform: {transform.GetName()} has no parameters to optimise; take a translation, Euler, "
-                     "versor, similarity, affine, B-spline or displacement field transform")
+    raise InputError(f"SetInitialTransform: {transform.GetName()} has no parameters to optimise; take a translation, "
+                     "Euler, versor, similarity, affine, B-spline or displacement field transform")
 
 
 class FreeLinear(Free):
@@ -121,7 +121,8 @@ class FreeLinear(Free):
         return LinearMap(self._matrix(self.parameters))
 
     def derivatives(self) -> np.ndarray:
-        """(P, 3, 4) of the matrix to each parameter; central differences, which are exact where it is linear in them."""
+        """(P, 3, 4) of the matrix to each parameter; central differences, which are exact where it is linear in
+        them."""
         result = []
         for k, value in enumerate(self.parameters):
             h = 1e-5 * max(1.0, abs(value))
@@ -208,7 +209,8 @@ class FreeSpline(Free):
         return result.ravel()
 
     def _refine(self, mesh: list[int]) -> None:
-        """The same displacement on `mesh` cells along the axes (z, y, x); exact where each divides into the new ones."""
+        """The same displacement on `mesh` cells along the axes (z, y, x); exact where each divides into the new
+        ones."""
         if [n - 3 for n in self.geometry.shape] == mesh:
             return
         coefficients, old = self.coefficients, self.geometry
@@ -297,8 +299,8 @@ class FreeField(Free):
         return self._smoothed(self.parameters + factor * step, self.total_variance)
 
     def _smoothed(self, parameters: np.ndarray, variance: float) -> np.ndarray:
-        """A field after ITK's Gaussian of a variance in voxels: its border becomes 0, and where the variance is below 0.5 a
-        share of the unsmoothed field is kept."""
+        """A field after ITK's Gaussian of a variance in voxels: its border becomes 0, and where the variance is below
+        0.5 a share of the unsmoothed field is kept."""
         if variance <= 0:
             return parameters
         field = parameters.reshape(*self.geometry.shape, 3)
@@ -324,8 +326,8 @@ def _smoothing(transform: sitk.DisplacementFieldTransform) -> tuple[float, float
     """Variances in voxels of the Gaussians on the update and on the total field. SimpleITK tells them only in print."""
     text = str(transform)
     if "BSplineSmoothingOnUpdate" in text:
-        raise InputError("SetInitialTransform: a displacement field that is smoothed by B-splines is not supported, take "
-                         "SetSmoothingGaussianOnUpdate")
+        raise InputError("SetInitialTransform: a displacement field that is smoothed by B-splines is not supported, "
+                         "take SetSmoothingGaussianOnUpdate")
     found = [re.search(rf"GaussianSmoothingVarianceForThe{name}Field: (\S+)", text) for name in ("Update", "Total")]
     return tuple(0.0 if match is None else float(match[1]) for match in found)
 

@@ -1,7 +1,7 @@
 """SimpleITK's transforms as functions of many points at once, and the transposes of their Jacobians.
 
-Points and gradients are float64 arrays (3, N), rows x, y, z in LPS mm. Sums are taken in NumPy's own loops: the same bits
-for any number of threads.
+Points and gradients are float64 arrays (3, N), rows x, y, z in LPS mm. Sums are taken in NumPy's own loops: the same
+bits for any number of threads.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Chain:
 
 
 class FieldMap:
-    """x -> x + u(x), u (3, D, H, W) float64 interpolated linearly; 0 beyond half a voxel from the outermost centres, as in
-    itk::DisplacementFieldTransform."""
+    """x -> x + u(x), u (3, D, H, W) float64 interpolated linearly; 0 beyond half a voxel from the outermost centres, as
+    in itk::DisplacementFieldTransform."""
 
     def __init__(self, field: np.ndarray, geometry: Geometry):
         self.field = np.ascontiguousarray(field, float).reshape(3, -1)
@@ -142,7 +142,8 @@ class FieldMap:
 
 
 def spline_coefficients(transform: sitk.BSplineTransform) -> tuple[np.ndarray, Geometry]:
-    """Coefficients (3, D, H, W) of a cubic B-spline transform, components x, y, z, and the grid of its control points."""
+    """Coefficients (3, D, H, W) of a cubic B-spline transform, components x, y, z, and the grid of its control
+    points."""
     if transform.GetOrder() != 3:
         raise InputError(f"transform: a B-spline must be cubic, got order {transform.GetOrder()}")
     images = transform.GetCoefficientImages()
@@ -188,8 +189,8 @@ class SplineSupport:
         self.to_voxels = np.linalg.inv(geometry.voxel_to_physical)
 
     def taps(self, points: np.ndarray, need_slopes: bool = False):
-        """64 times: flat indices (N,) of control points, their weights and, if needed, derivatives (3, N) of the weights
-        to the voxel coordinates (z, y, x) of the control grid."""
+        """64 times: flat indices (N,) of control points, their weights and, if needed, derivatives (3, N) of the
+        weights to the voxel coordinates (z, y, x) of the control grid."""
         voxels = linear(self.to_voxels[:3, :3], points) + self.to_voxels[:3, 3:]
         inside, axes = np.ones(points.shape[1], bool), []
         for position, n in zip(voxels, self.shape, strict=True):

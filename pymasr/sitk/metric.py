@@ -82,8 +82,8 @@ class Metric:
         return self._evaluate(False)[0]
 
     def value_and_derivative(self) -> tuple[float, np.ndarray]:
-        """The value and, as ITK's metrics have it, minus its gradient to the parameters; of local ones that of the sum over
-        the points rather than of the mean."""
+        """The value and, as ITK's metrics have it, minus its gradient to the parameters; of local ones that of the sum
+        over the points rather than of the mean."""
         value, gradient = self._evaluate(True)
         return value, -gradient * (self.count if self.free.local else 1)
 

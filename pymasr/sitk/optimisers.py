@@ -85,8 +85,8 @@ class Optimiser(ABC):
         return True
 
     def run(self, problem: Problem, report: Callable[[], None]) -> None:
-        """Descend at a level; `report` is called at every iteration. As in ITK one optimiser serves all levels: what it has
-        learnt of step lengths stays."""
+        """Descend at a level; `report` is called at every iteration. As in ITK one optimiser serves all levels: what it
+        has learnt of step lengths stays."""
         self.iteration, self.description, self.stopped = 0, "", False
         self.problem, self.report = problem, report
         self.descend()
@@ -99,8 +99,8 @@ class Optimiser(ABC):
 class Convergence:
     """Slope of the last values, as shares of all that were seen: itk::WindowConvergenceMonitoringFunction.
 
-    A line (a linear B-spline of two control points, fitted as in Lee, Wolberg and Shin, IEEE Trans. Vis. Comput. Graph. 3,
-    1997) goes through the last `window` values over [0, 1].
+    A line (a linear B-spline of two control points, fitted as in Lee, Wolberg and Shin, IEEE Trans. Vis. Comput. Graph.
+    3, 1997) goes through the last `window` values over [0, 1].
     """
 
     def __init__(self, window: int):
@@ -127,10 +127,10 @@ class GradientDescent(Optimiser):
     Args:
         learning_rate: factor of the gradient, unless it is estimated.
         iterations: at most.
-        minimum_convergence, window: it stops when :class:`Convergence` over the last `window` values falls to this; None
-            never does.
-        estimate: when the rate is taken such that a step moves no point by more than `largest_step`: NEVER, ONCE (before
-            the first step) or EACH_ITERATION. Nothing is estimated without a scales estimator.
+        minimum_convergence, window: it stops when :class:`Convergence` over the last `window` values falls to this;
+            None never does.
+        estimate: when the rate is taken such that a step moves no point by more than `largest_step`: NEVER, ONCE
+            (before the first step) or EACH_ITERATION. Nothing is estimated without a scales estimator.
         largest_step: mm (voxels with the index estimator); 0 is the smallest virtual spacing.
         keep_best: whether it ends at the best position seen.
     """

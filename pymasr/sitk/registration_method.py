@@ -38,8 +38,8 @@ _REFUSED = {
     **{f"SetMetricUse{image}ImageGradientFilter":
        "the derivative is that of the linear interpolation itself, no gradient filter is used"
        for image in ("Fixed", "Moving")},
-    "SetOptimizerAsPowell": "it is not supported; take SetOptimizerAsConjugateGradientLineSearch or, without derivatives, "
-                            "SetOptimizerAsAmoeba",
+    "SetOptimizerAsPowell": "it is not supported; take SetOptimizerAsConjugateGradientLineSearch or, without "
+                            "derivatives, SetOptimizerAsAmoeba",
     "Abort": "it is not supported; call StopRegistration in a command",
 }
 
@@ -51,11 +51,11 @@ class ImageRegistrationMethod:
     metric of intensities there is :meth:`SetMetricAsDSIR`. What can't be honoured raises
     :class:`pymasr.errors.InputError`.
 
-    Features are made anew at every level: on isotropic voxels whose edge is the shrink factor times the finer image's, from
-    images smoothed as the level says (no less than its voxels ask for), along axes that agree in the anatomy under the
-    transform that the level starts from. Their difference is averaged over the voxels of the virtual domain, shrunk as the
-    level says, or over points sampled from it. The same input and settings (and, for sampling, the same seed) give the same
-    bits, whatever the number of threads.
+    Features are made anew at every level: on isotropic voxels whose edge is the shrink factor times the finer image's,
+    from images smoothed as the level says (no less than its voxels ask for), along axes that agree in the anatomy under
+    the transform that the level starts from. Their difference is averaged over the voxels of the virtual domain, shrunk
+    as the level says, or over points sampled from it. The same input and settings (and, for sampling, the same seed)
+    give the same bits, whatever the number of threads.
     """
 
     NONE, REGULAR, RANDOM = (sitk.ImageRegistrationMethod.NONE, sitk.ImageRegistrationMethod.REGULAR,
@@ -96,10 +96,10 @@ class ImageRegistrationMethod:
         """Compare descriptors: the mean over points and channels of the squared difference.
 
         Args:
-            features: "dns", "mind", with parameters, or a weighted sum (see :func:`pymasr.features.parse`); a function of an
-                image (D, H, W) float32 in [0, 1] with isotropic voxels to features (C, D, H, W); or a pair (fixed, moving)
-                of feature volumes on the images' own grids, SimpleITK vector images or arrays (C, D, H, W). Volumes that
-                are given are smoothed at each level as the images would be, and never made anew.
+            features: "dns", "mind", with parameters, or a weighted sum (see :func:`pymasr.features.parse`); a function
+                of an image (D, H, W) float32 in [0, 1] with isotropic voxels to features (C, D, H, W); or a pair
+                (fixed, moving) of feature volumes on the images' own grids, SimpleITK vector images or arrays (C, D, H,
+                W). Volumes that are given are smoothed at each level as the images would be, and never made anew.
         """
         if isinstance(features, (tuple, list)):
             features = tuple(_volume(volume) for volume in features)
@@ -114,8 +114,8 @@ class ImageRegistrationMethod:
         self._masks["moving"] = binaryMask
 
     def SetMetricSamplingStrategy(self, strategy: int) -> None:
-        """NONE: all voxels of the virtual domain; REGULAR or RANDOM: some of them, moved at random by about a third of a
-        voxel."""
+        """NONE: all voxels of the virtual domain; REGULAR or RANDOM: some of them, moved at random by about a third of
+        a voxel."""
         _require(strategy in (self.NONE, self.REGULAR, self.RANDOM), "SetMetricSamplingStrategy",
                  "NONE, REGULAR or RANDOM", strategy)
         self._sampling = strategy
@@ -144,7 +144,8 @@ class ImageRegistrationMethod:
     # transforms
 
     def SetInitialTransform(self, transform: sitk.Transform, inPlace: bool = True) -> None:
-        """The transform to optimise, from the virtual domain to the moving image; of a composite, what was added last."""
+        """The transform to optimise, from the virtual domain to the moving image; of a composite, what was added
+        last."""
         _require(isinstance(transform, sitk.Transform), "SetInitialTransform", "a SimpleITK transform",
                  type(transform).__name__)
         self._initial, self._in_place, self._scale_factors = transform, bool(inPlace), ()
@@ -164,8 +165,8 @@ class ImageRegistrationMethod:
         return self._in_place
 
     def SetMovingInitialTransform(self, transform: sitk.Transform) -> None:
-        """Applied after the optimised one, not changed and not part of the result. As in SimpleITK, a linear transform that
-        is optimised is given its centre of rotation."""
+        """Applied after the optimised one, not changed and not part of the result. As in SimpleITK, a linear transform
+        that is optimised is given its centre of rotation."""
         self._around["moving"] = transform
 
     def GetMovingInitialTransform(self) -> sitk.Transform:
@@ -192,7 +193,8 @@ class ImageRegistrationMethod:
     def SetShrinkFactorsPerLevel(self, shrinkFactors: Sequence[int]) -> None:
         """By how much the virtual domain and the features' grids are coarser, at each level."""
         factors = [int(factor) for factor in shrinkFactors]
-        _require(factors and min(factors) >= 1, "SetShrinkFactorsPerLevel", "whole numbers of at least 1", shrinkFactors)
+        _require(factors and min(factors) >= 1, "SetShrinkFactorsPerLevel", "whole numbers of at least 1",
+                 shrinkFactors)
         self._shrink = factors
 
     def SetSmoothingSigmasPerLevel(self, smoothingSigmas: Sequence[float]) -> None:
@@ -231,8 +233,8 @@ class ImageRegistrationMethod:
         _require(0 <= relaxationFactor < 1, "SetOptimizerAsRegularStepGradientDescent",
                  "given a relaxationFactor of at least 0 and below 1", relaxationFactor)
         self._make_optimiser = lambda: optimisers.RegularStep(
-            learningRate, minStep, numberOfIterations, relaxationFactor, gradientMagnitudeTolerance, estimateLearningRate,
-            maximumStepSizeInPhysicalUnits)
+            learningRate, minStep, numberOfIterations, relaxationFactor, gradientMagnitudeTolerance,
+            estimateLearningRate, maximumStepSizeInPhysicalUnits)
 
     def SetOptimizerAsGradientDescentLineSearch(
             self, learningRate: float, numberOfIterations: int, convergenceMinimumValue: float = 1e-6,
@@ -420,8 +422,8 @@ class ImageRegistrationMethod:
         return result.Downcast()
 
     def MetricEvaluate(self, fixed: sitk.Image, moving: sitk.Image) -> float:
-        """The metric with the transforms and masks as they are set, over the whole virtual domain, without smoothing and
-        shrinking."""
+        """The metric with the transforms and masks as they are set, over the whole virtual domain, without smoothing
+        and shrinking."""
         source, images, masks = self._prepared(fixed, moving)
         initial = sitk.Transform(3, sitk.sitkIdentity) if self._initial is None else self._initial
         target, rest = _last(initial)
@@ -429,8 +431,8 @@ class ImageRegistrationMethod:
         moving_map = self._moving_map(rest)
         virtual = self._virtual or images[0].geometry
         free.at_level(virtual)
-        metric = self._metric(free, self._channels(source, free, moving_map, virtual, 1, 0.0), Points(virtual), moving_map,
-                              masks)
+        channels = self._channels(source, free, moving_map, virtual, 1, 0.0)
+        metric = self._metric(free, channels, Points(virtual), moving_map, masks)
         value = metric.value()
         _require_points(metric)
         return value
@@ -453,10 +455,10 @@ class ImageRegistrationMethod:
         free.at_level(virtual)
         points = self._points(virtual, share, generator)
         if isinstance(free, FreeField) and points.listed is not None:
-            raise InputError("SetMetricSamplingStrategy: must be NONE for a displacement field, of which every voxel is "
-                             "needed")
-        metric = self._metric(free, self._channels(source, free, moving_map, virtual, shrink, sigma), points, moving_map,
-                              masks)
+            raise InputError("SetMetricSamplingStrategy: must be NONE for a displacement field, of which every voxel "
+                             "is needed")
+        channels = self._channels(source, free, moving_map, virtual, shrink, sigma)
+        metric = self._metric(free, channels, points, moving_map, masks)
         metric.value()
         _require_points(metric)
         estimator = None
@@ -527,7 +529,8 @@ class ImageRegistrationMethod:
 
 
 def shrunk(geometry: Geometry, factor: int) -> Geometry:
-    """The grid of itk::ShrinkImageFilter: `factor` times fewer voxels along every axis, at least one, around the middle."""
+    """The grid of itk::ShrinkImageFilter: `factor` times fewer voxels along every axis, at least one, around the
+    middle."""
     if factor == 1:
         return geometry
     factors = [min(factor, n) for n in geometry.shape]

@@ -1,9 +1,9 @@
 """What a unit of each parameter is worth: the scales estimators of ITK's registration framework v4.
 
-``physical`` (itk::RegistrationParameterScalesFromPhysicalShift): the squared largest shift in mm of a point per unit of the
-parameter; ``index``: the same in voxels of the moving image; ``jacobian``: the mean squared norm of the transform's
-Jacobian. Points are the corners of the virtual domain for linear transforms, else a region around its middle; the step of
-a transform with local support is judged by all points.
+``physical`` (itk::RegistrationParameterScalesFromPhysicalShift): the squared largest shift in mm of a point per unit of
+the parameter; ``index``: the same in voxels of the moving image; ``jacobian``: the mean squared norm of the transform's
+Jacobian. Points are the corners of the virtual domain for linear transforms, else a region around its middle; the step
+of a transform with local support is judged by all points.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class ScalesEstimator:
 
     @property
     def _few(self) -> Points:
-        """Corners where all is linear, a regular subset where what follows is not, else the region around the middle."""
+        """Corners where all is linear, a regular subset where what follows is not, else the region around the
+        middle."""
         shape = np.array(self.virtual.shape)
         if isinstance(self.free, FreeLinear):
             step = max(1, math.ceil((math.prod(shape) / FEW) ** (1 / 3)))

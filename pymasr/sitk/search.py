@@ -49,7 +49,8 @@ class _Scipy(Optimiser):
                 self.stop(reason)
                 raise StopIteration
 
-        found = minimize(function, self.scaled(problem.position), method=method, callback=after, options=options, **more)
+        found = minimize(function, self.scaled(problem.position), method=method, callback=after, options=options,
+                         **more)
         problem.position, self.value = self.unscaled(found.x), float(found.fun)
         if not self.description:
             self.stop(" ".join(str(found.message).split()))
@@ -87,7 +88,8 @@ class LBFGS2(_Scipy):
 
     name = "LBFGS2Optimizerv4"
 
-    def __init__(self, accuracy: float, iterations: int, corrections: int, distance: int, delta: float, evaluations: int):
+    def __init__(self, accuracy: float, iterations: int, corrections: int, distance: int, delta: float,
+                 evaluations: int):
         super().__init__()
         self.accuracy, self.distance, self.delta = accuracy, distance, delta
         self.options = {"gtol": 0.0, "ftol": 0.0, "maxiter": iterations or 10 ** 9, "maxfun": 10 ** 9,
@@ -160,8 +162,8 @@ class Exhaustive(Optimiser):
     def descend(self):
         problem, start = self.problem, self.problem.position
         if len(self.steps) != start.size:
-            raise InputError(f"SetOptimizerAsExhaustive: must be given {start.size} numbers of steps for this transform, got "
-                             f"{len(self.steps)}")
+            raise InputError(f"SetOptimizerAsExhaustive: must be given {start.size} numbers of steps for this "
+                             f"transform, got {len(self.steps)}")
         step = self.length * (np.ones(start.size) if problem.given_scales is None else problem.given_scales)
         best, least = start, _LARGEST
         # the first parameter changes fastest
@@ -181,8 +183,8 @@ class Exhaustive(Optimiser):
 
 
 class OnePlusOne(Optimiser):
-    """(1+1) evolution strategy (Styner, Brechbuehler, Szekely and Gerig, IEEE Trans. Med. Imaging 19, 2000): steps drawn
-    from a normal distribution that grows along successes and shrinks along failures."""
+    """(1+1) evolution strategy (Styner, Brechbuehler, Szekely and Gerig, IEEE Trans. Med. Imaging 19, 2000): steps
+    drawn from a normal distribution that grows along successes and shrinks along failures."""
 
     name = "OnePlusOneEvolutionaryOptimizerv4"
 
