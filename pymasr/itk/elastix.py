@@ -12,7 +12,7 @@ import pathlib
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 
 from pymasr.errors import InputError
 from pymasr.io import Image, as_image, as_mask
-from pymasr.itk.images import affine_transform, to_itk
+from pymasr.itk.images import affine_transform, linear_matrix, to_itk
 from pymasr.registration import grids, starts
 from pymasr.registration.channels import Channels, ChannelSource, Extractor
 from pymasr.registration.moments import moments, random_pair_ssd
@@ -29,8 +29,9 @@ from pymasr.registration.moments import moments, random_pair_ssd
 CHANNELS = 12
 #: Voxels of each image, about, that the principal components are learned from, on a regular subset.
 SAMPLES = 100_000
-#: Settings of the default stages. The penalty is that of elastix's default map, against a similarity of about 1.
-STAGES, RESOLUTIONS, GRID_SPACING_MM, ITERATIONS = ("affine", "bspline"), 4, 10.0, 500
+#: Resolutions of the default stages, distance of the control points at the last one, iterations of a resolution. (Ours:
+#: elastix's pyramids smooth the descriptors, of which little is left after more than a few of them.)
+RESOLUTIONS, GRID_SPACING_MM, ITERATIONS = {"affine": 2, "bspline": 2}, 10.0, 300
 #: What elastix reads once for every metric.
 PER_METRIC = ("FixedImagePyramid", "MovingImagePyramid", "Interpolator", "ImageSampler")
 #: What its components are where a map names none.
@@ -83,9 +84,9 @@ class ElastixRegistration:
                                           output_directory=folder)
 
 
-def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Sequence = "dns",
+def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Sequence = "mind",
                          parameter_object: Any = None, *, channels: int | Sequence[int] = CHANNELS,
-                         fixed_mask: Any = None, moving_mask: Any = None,
+                         spacing: float | None = None, fixed_mask: Any = None, moving_mask: Any = None,
                          initial: np.ndarray | str | os.PathLike | None = None,
                          log_to_console: bool = False) -> ElastixRegistration:
     """Register two images with elastix on the squared difference of their descriptors.
@@ -95,12 +96,15 @@ def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Se
         features: descriptors ("mind", "dns", "mind + 0.5 * dns", see :func:`pymasr.features.parse`), a function of an
             image (D, H, W) float32 in [0, 1] with isotropic voxels to features (C, D, H, W), or a pair of feature
             volumes (C, D, H, W) on the images' grids.
-        parameter_object: itk.ParameterObject with a map for every stage; by default elastix's affine and B-spline maps
-            (4 resolutions, 10 mm grid, 500 iterations). Similarities in it are replaced by AdvancedMeanSquares on every
-            channel, which share their weight; penalties stay. What elastix reads once a metric is repeated. The
-            similarity is 1 for unrelated images: weigh penalties against that.
+        parameter_object: itk.ParameterObject with a map for every stage. Similarities in it are replaced by
+            AdvancedMeanSquares on every channel, which share their weight; penalties stay. What elastix reads once a
+            metric is repeated. The similarity is 1 for unrelated images: weigh penalties against that. By default
+            elastix's affine map runs first, on descriptors of voxels twice as wide, and then its B-spline map; 2
+            resolutions each, 300 iterations, 10 mm between control points.
         channels: a number: where the features have more, as many principal components of both images' features are
             taken. Or the indices of the channels to take.
+        spacing: edge of the isotropic voxels on which descriptors are made, mm; by default that of the finer image's.
+            Wider voxels find farther, finer ones settle better.
         fixed_mask, moving_mask: where to compare, anything but zero counts; taken as images are.
         initial: 4 x 4 matrix in LPS mm, fixed points to moving points, or a file with a linear transform; it precedes
             the stages and is part of the result. By default the headers are relied on.
@@ -118,15 +122,29 @@ def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Se
     fixed, moving = as_image(fixed, name="fixed image"), as_image(moving, name="moving image")
     masks = [None if mask is None else as_mask(mask, image, name=name)
              for mask, image, name in ((fixed_mask, fixed, "fixed mask"), (moving_mask, moving, "moving mask"))]
+    if spacing is not None and not 0 < spacing < float("inf"):
+        raise InputError(f"spacing must be a positive number of mm, got {spacing!r}")
     start = _matrix(initial)
     if not grids.overlap(fixed.geometry, moving.geometry, start):
         raise InputError("the images don't overlap in space at the start; give `initial`, a 4 x 4 matrix in LPS mm "
                          "from fixed to moving points")
-    stages = _stages(parameter_object, itk)
-
     source = ChannelSource(fixed, moving, features)
-    made = source.at(source.finest_spacing, start)
-    made, kept = reduce(made, channels)
+    spacing = source.finest_spacing if spacing is None else spacing
+    if parameter_object is not None:
+        return _registered(itk, source, _stages(parameter_object, itk), channels, spacing, masks,
+                           None if initial is None else start, log_to_console)
+    affine, bspline = (_default(name, itk) for name in RESOLUTIONS)
+    first = _registered(itk, source, [affine], channels, 2 * spacing, masks, None if initial is None else start,
+                        log_to_console)
+    second = _registered(itk, source, [bspline], channels, spacing, masks, linear_matrix(first.transform),
+                         log_to_console)
+    return replace(second, log=first.log + second.log)
+
+
+def _registered(itk: Any, source: ChannelSource, stages: Sequence[dict], channels: int | Sequence[int], spacing: float,
+                masks: Sequence[Image | None], start: np.ndarray | None, log_to_console: bool) -> ElastixRegistration:
+    """One run of elastix over `stages`, from `start`, on features made at `spacing`."""
+    made, kept = reduce(source.at(spacing, start), channels)
     count = made.fixed.array.shape[0]
     penalties = max(len(_penalties(stage)) for stage in stages)
     parameters = itk.ParameterObject.New()
@@ -143,12 +161,12 @@ def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Se
         if binary is not None:
             put(binary)
     method.SetParameterObject(parameters)
-    if initial is not None:
+    if start is not None:
         method.SetInitialTransform(affine_transform(start))
     log = _run(method, log_to_console)
-    found = _on_grid_of(fixed, method.GetTransformParameterObject(), itk)
+    found = _on_grid_of(source.images[0], method.GetTransformParameterObject(), itk)
     transform = itk.down_cast(method.ConvertToItkTransform(method.GetCombinationTransform()))
-    return ElastixRegistration(fixed, moving, found, transform, count, kept, log)
+    return ElastixRegistration(*source.images, found, transform, count, kept, log)
 
 
 def reduce(channels: Channels, wanted: int | Sequence[int]) -> tuple[Channels, float]:
@@ -268,12 +286,7 @@ def _weights(stage: dict[str, Sequence[str]], index: int) -> list[float]:
 
 
 def _stages(parameter_object: Any, itk: Any) -> list[dict]:
-    """The maps of the user, or the default ones."""
-    if parameter_object is None:
-        defaults = itk.ParameterObject.New()
-        stages = [dict(defaults.GetDefaultParameterMap(name, RESOLUTIONS, GRID_SPACING_MM)) for name in STAGES]
-        stages[-1]["MaximumNumberOfIterations"] = (str(ITERATIONS),)
-        return stages
+    """The maps of the user."""
     if not isinstance(parameter_object, itk.ParameterObject):
         raise InputError(f"parameter_object must be an itk.ParameterObject, got {type(parameter_object).__name__}")
     stages = [dict(parameter_object.GetParameterMap(k)) for k in range(parameter_object.GetNumberOfParameterMaps())]
@@ -287,6 +300,11 @@ def _stages(parameter_object: Any, itk: Any) -> list[dict]:
             raise InputError(f"parameter map {number}: AutomaticTransformInitializationMethod CenterOfGravity would "
                              "weigh descriptors, which says nothing; take GeometricalCenter, or give `initial`")
     return stages
+
+
+def _default(name: str, itk: Any) -> dict:
+    stage = dict(itk.ParameterObject.New().GetDefaultParameterMap(name, RESOLUTIONS[name], GRID_SPACING_MM))
+    return stage | {"MaximumNumberOfIterations": (str(ITERATIONS),)}
 
 
 def _matrix(initial: np.ndarray | str | os.PathLike | None) -> np.ndarray:

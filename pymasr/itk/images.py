@@ -28,3 +28,14 @@ def affine_transform(matrix: np.ndarray) -> Any:
     transform.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(matrix[:3, :3], float)))
     transform.SetTranslation([float(v) for v in matrix[:3, 3]])
     return transform
+
+
+def linear_matrix(transform: Any) -> np.ndarray:
+    """4 x 4 matrix in LPS mm of an itk transform that is linear."""
+    origin = np.array(list(transform.TransformPoint([0.0, 0.0, 0.0])))
+    matrix = np.eye(4)
+    matrix[:3, 3] = origin
+    # far points, so that no digits are lost to a large shift
+    matrix[:3, :3] = np.stack([(np.array(list(transform.TransformPoint((1e3 * unit).tolist()))) - origin) / 1e3
+                               for unit in np.eye(3)], 1)
+    return matrix

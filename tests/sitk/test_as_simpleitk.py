@@ -1,6 +1,6 @@
-"""Promise: transforms, scales, steps, levels and optimisers are SimpleITK's own, number by number. On linear ramps, whose
-derivative is the same however it is taken, its mean squares and ours, with the images themselves for features, must go
-the same way."""
+"""Promise: transforms, scales, steps, levels and optimisers are SimpleITK's own, number by number. On linear ramps,
+whose derivative is the same however it is taken, its mean squares and ours, with the images themselves for features,
+must go the same way."""
 
 import numpy as np
 import pytest
@@ -139,10 +139,11 @@ def masked(method):
     method.SetMetricFixedMask(mask)
 
 
-CASES = [*((descent, make) for make in TRANSFORMS.values()), *((two_levels, TRANSFORMS[name]) for name in (
-    "euler", "spline", "field", "smoothed field")), *((setup, euler) for setup in (
-        each_iteration, jacobian, by_hand, regular_step, line_search, conjugate, exhaustive, after_affine, fixed_initial,
-        virtual_domain, masked)),
+CASES = [
+    *((descent, make) for make in TRANSFORMS.values()),
+    *((two_levels, TRANSFORMS[name]) for name in ("euler", "spline", "field", "smoothed field")),
+    *((setup, euler) for setup in (each_iteration, jacobian, by_hand, regular_step, line_search, conjugate, exhaustive,
+                                   after_affine, fixed_initial, virtual_domain, masked)),
     (estimated_regular_step, TRANSFORMS["versor rigid"]), (finer_mesh, spline),
     (descent, lambda: sitk.CompositeTransform([affine(), euler()]))]
 
@@ -194,7 +195,8 @@ def test_the_values_of_convergence_are_simpleitks():
         else:
             method.SetMetricAsMeanSquares()
         values = []
-        method.AddCommand(sitk.sitkIterationEvent, lambda m=method, v=values: v.append(m.GetOptimizerConvergenceValue()))
+        method.AddCommand(sitk.sitkIterationEvent,
+                          lambda m=method, v=values: v.append(m.GetOptimizerConvergenceValue()))
         method.SetInterpolator(sitk.sitkLinear)
         method.SetInitialTransform(sitk.TranslationTransform(3))
         method.SetOptimizerAsGradientDescent(0.01, 12, 1e-9, 5)
