@@ -87,7 +87,7 @@ class ElastixRegistration:
 def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Sequence = "mind",
                          parameter_object: Any = None, *, channels: int | Sequence[int] = CHANNELS,
                          spacing: float | None = None, fixed_mask: Any = None, moving_mask: Any = None,
-                         initial: np.ndarray | str | os.PathLike | None = None,
+                         initial: Any = None,
                          log_to_console: bool = False) -> ElastixRegistration:
     """Register two images with elastix on the squared difference of their descriptors.
 
@@ -106,8 +106,8 @@ def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Se
         spacing: edge of the isotropic voxels on which descriptors are made, mm; by default that of the finer image's.
             Wider voxels find farther, finer ones settle better.
         fixed_mask, moving_mask: where to compare, anything but zero counts; taken as images are.
-        initial: 4 x 4 matrix in LPS mm, fixed points to moving points, or a file with a linear transform; it precedes
-            the stages and is part of the result. By default the headers are relied on.
+        initial: 4 x 4 matrix in LPS mm, fixed points to moving points, a linear transform of itk's or a file with one;
+            it precedes the stages and is part of the result. By default the headers are relied on.
         log_to_console: whether elastix's log appears while it runs; the result holds it in any case.
 
     Returns:
@@ -307,9 +307,14 @@ def _default(name: str, itk: Any) -> dict:
     return stage | {"MaximumNumberOfIterations": (str(ITERATIONS),)}
 
 
-def _matrix(initial: np.ndarray | str | os.PathLike | None) -> np.ndarray:
+def _matrix(initial: Any) -> np.ndarray:
     if initial is None:
         return np.eye(4)
+    if hasattr(initial, "TransformPoint") and hasattr(initial, "IsLinear"):
+        if not initial.IsLinear():
+            raise InputError("initial must be a linear transform, got one that is not; give only its rigid or affine "
+                             "part")
+        return linear_matrix(initial)
     if isinstance(initial, (str, os.PathLike)):
         from pymasr.sitk import read_linear
 
@@ -328,10 +333,12 @@ def _mask(mask: Image | None, volume: grids.Volume) -> Any:
 
 
 def _elastix() -> Any:
-    import itk
-
+    try:
+        import itk
+    except ImportError as error:
+        raise ImportError("elastix_registration needs itk and elastix: pip install itk-elastix") from error
     if not hasattr(itk, "ElastixRegistrationMethod"):
-        raise ImportError("elastix_registration needs itk-elastix: pip install itk-elastix")
+        raise ImportError("elastix_registration needs elastix: pip install itk-elastix")
     return itk
 
 

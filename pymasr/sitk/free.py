@@ -334,11 +334,11 @@ def _smoothing(transform: sitk.DisplacementFieldTransform) -> tuple[float, float
 
 def _gaussian(variance: float, widest: int, error: float = 1e-3) -> np.ndarray:
     """One half, from the middle on, of the discrete Gaussian exp(-t) I_n(t) (Lindeberg, IEEE Trans. Pattern Anal. Mach.
-    Intell. 12, 1990) without the last `error` of its sum, at most `widest` wide."""
+    Intell. 12, 1990) without the last `error` of its sum; no more than `widest` taps beside the middle one."""
     angle = 2 * np.pi * np.arange(4096) / 4096
     spectrum = np.exp(variance * (np.cos(angle) - 1))
     taps = [spectrum.mean()]
-    while taps[0] + 2 * sum(taps[1:]) < 1 - error and len(taps) <= widest // 2:
+    while taps[0] + 2 * sum(taps[1:]) < 1 - error and len(taps) <= widest:
         taps.append((spectrum * np.cos(len(taps) * angle)).mean())
     return np.array(taps) / (taps[0] + 2 * sum(taps[1:]))
 

@@ -22,7 +22,7 @@ def ramp(size, offset, origin=(0.0, 0.0, 0.0), spacing=(1.0, 1.0, 1.0)):
 
 
 FIXED = ramp((14, 12, 10), 40.0, spacing=(1.0, 1.25, 1.5))
-MOVING = ramp((28, 28, 28), 0.0, origin=(-8.0, -8.0, -8.0), spacing=(1.1, 1.2, 1.3))
+MOVING = ramp((44, 44, 44), 0.0, origin=(-20.0, -18.0, -22.0), spacing=(1.1, 1.2, 1.3))
 
 
 def spline():
@@ -65,7 +65,7 @@ def descent(method, **more):
 
 def two_levels(method):
     descent(method)
-    method.SetShrinkFactorsPerLevel([3, 1])
+    method.SetShrinkFactorsPerLevel([2, 1])
     method.SetSmoothingSigmasPerLevel([0, 0])
 
 

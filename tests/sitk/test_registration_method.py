@@ -272,7 +272,8 @@ def test_settings_that_contradict_each_other(rigid_pair, sentence):
 
 def test_what_is_missing(rigid_pair):
     method = ImageRegistrationMethod()
-    for sentence, add in (("after SetInitialTransform", lambda: method.SetInitialTransform(sitk.TranslationTransform(3))),
+    for sentence, add in (("after SetInitialTransform",
+                           lambda: method.SetInitialTransform(sitk.TranslationTransform(3))),
                           ("after one of SetOptimizerAs", lambda: method.SetOptimizerAsGradientDescent(1.0, 1)),
                           ("after SetMetricAsDSIR", lambda: method.SetMetricAsDSIR("mind"))):
         with pytest.raises(InputError, match=sentence):
