@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from pymasr.errors import InputError
+from pymasr.geometry import Geometry
 from pymasr.io import Image, as_image, as_mask
 from pymasr.itk.images import affine_transform, linear_matrix, to_itk
 from pymasr.registration import grids, starts
@@ -152,10 +153,10 @@ def _registered(itk: Any, source: ChannelSource, stages: Sequence[dict], channel
         parameters.AddParameterMap(complete(stage, count, penalties))
 
     method = itk.ElastixRegistrationMethod[itk.Image[itk.F, 3], itk.Image[itk.F, 3]].New()
-    for volume, add in ((made.fixed, method.AddFixedImage), (made.moving, method.AddMovingImage)):
-        images = [to_itk(channel, volume.geometry) for channel in volume.array.numpy()]
-        for image in [*images, *images[:1] * penalties]:  # penalties look at no image, but elastix counts one for each
-            add(image)
+    images = [[to_itk(channel, volume.geometry) for channel in volume.array.numpy()]
+              for volume in (made.fixed, made.moving)]
+    # penalties look at no image, but elastix counts one for each
+    _hand_over(method, *([*channels, *channels[:1] * penalties] for channels in images), itk)
     for binary, put in ((_mask(masks[0], made.fixed), method.SetFixedMask),
                         (_mask(masks[1], made.moving), method.SetMovingMask)):
         if binary is not None:
@@ -320,6 +321,38 @@ def _matrix(initial: Any) -> np.ndarray:
 
         return read_linear(initial)
     return starts.given(initial)
+
+
+def _hand_over(method: Any, fixed: Sequence[Any], moving: Sequence[Any], itk: Any) -> None:
+    """Give elastix images such that its k-th metric sees fixed[k] and moving[k].
+
+    elastix orders the images that it is given by names with a number in them, as text: of ten and more, the tenth comes
+    before the second, and not the same way for fixed and moving ones. So it is asked for the order first, with images
+    of one voxel.
+    """
+    probe = type(method).New()
+    numbered = [to_itk(np.full((1, 1, 1), k, np.float32), Geometry((1, 1, 1))) for k in range(len(fixed))]
+    _add(probe, numbered, numbered)
+    slots = []
+    for kind, images in (("Fixed", fixed), ("Moving", moving)):
+        seen = [int(itk.array_view_from_image(getattr(probe, f"Get{kind}Image")(k))[0, 0, 0])
+                for k in range(len(images))]
+        slots.append([images[seen.index(k)] for k in range(len(images))])
+    _add(method, *slots)
+    for kind, images in (("Fixed", fixed), ("Moving", moving)):
+        for k, image in enumerate(images):
+            found = getattr(method, f"Get{kind}Image")(k)
+            if itk.array_view_from_image(found).ctypes.data != itk.array_view_from_image(image).ctypes.data:
+                raise RuntimeError(f"elastix has another order of {kind.lower()} images than it told")
+
+
+def _add(method: Any, fixed: Sequence[Any], moving: Sequence[Any]) -> None:
+    method.SetFixedImage(fixed[0])
+    for image in fixed[1:]:
+        method.AddFixedImage(image)
+    method.SetMovingImage(moving[0])
+    for image in moving[1:]:
+        method.AddMovingImage(image)
 
 
 def _mask(mask: Image | None, volume: grids.Volume) -> Any:

@@ -111,6 +111,22 @@ def test_maps_are_completed_once_per_metric():
 
 
 @needs_elastix
+@pytest.mark.parametrize("stages", [("rigid",), ("rigid", "bspline")])
+def test_channels_meet_their_partners(pair, stages):
+    """Twelve that differ, each the same in both images: every metric is 0 before anything has moved."""
+    array = torch.from_numpy(sitk.GetArrayFromImage(pair.fixed))
+    features = torch.stack([array ** 2 + k for k in range(12)])
+    result = elastix_registration(pair.fixed, pair.fixed, (features, features), maps(*stages))
+    lines = result.log.splitlines()
+    for k, line in enumerate(lines):
+        if line.startswith("1:ItNr"):
+            columns = [n for n, name in enumerate(line.split("\t")) if name.startswith("2:Metric")]
+            values = [float(lines[k + 1].split("\t")[n]) for n in columns]
+            assert len(values) == 13 + (len(stages) > 1)
+            assert np.abs(values).max() < 1e-3
+
+
+@needs_elastix
 def test_a_rigid_pair(pair):
     before = float(np.linalg.norm(pair.fixed_points - pair.moving_points, axis=1).mean())
     result = elastix_registration(pair.fixed, pair.moving, "mind", maps("rigid"), spacing=8.0)

@@ -26,14 +26,26 @@ def image_of(geometry):
     return set_geometry(sitk.Image([int(n) for n in geometry.shape[::-1]], sitk.sitkFloat32), geometry)
 
 
-def spline(geometry=VIRTUAL, amplitude=0.6, mesh=(2, 3, 2)):
+def spline(geometry=VIRTUAL, amplitude=0.6, mesh=(2, 3, 2), fades=False):
+    """With `fades` it is 0 at the ends of its domain, where it would jump."""
     transform = sitk.BSplineTransformInitializer(image_of(geometry), mesh)
-    transform.SetParameters((amplitude * RANDOM.standard_normal(transform.GetNumberOfParameters())).tolist())
+    shape = [3, *(n + 3 for n in reversed(mesh))]
+    coefficients = amplitude * RANDOM.standard_normal(shape)
+    if fades:
+        for axis in (1, 2, 3):
+            moved = np.moveaxis(coefficients, axis, 0)
+            moved[:3] = moved[-3:] = 0
+    transform.SetParameters(coefficients.ravel().tolist())
     return transform
 
 
-def field(geometry=VIRTUAL, amplitude=0.6):
+def field(geometry=VIRTUAL, amplitude=0.6, fades=False):
     array = amplitude * RANDOM.standard_normal((*geometry.shape, 3))
+    if fades:
+        array = np.stack([smooth(torch.from_numpy(array[..., k]), [2.0] * 3).numpy() for k in range(3)], -1) * 5
+        array[[0, 1, -2, -1]] = array[:, [0, 1, -2, -1]] = array[:, :, [0, 1, -2, -1]] = 0
+        array = np.stack([smooth(torch.from_numpy(array[..., k]), [0.8] * 3).numpy() for k in range(3)], -1)
+        array[[0, -1]] = array[:, [0, -1]] = array[:, :, [0, -1]] = 0
     return sitk.DisplacementFieldTransform(set_geometry(sitk.GetImageFromArray(array, isVector=True), geometry))
 
 
@@ -75,7 +87,7 @@ def channels():
     volumes = []
     for geometry in (VIRTUAL, MOVING):
         array = torch.from_numpy(RANDOM.standard_normal((3, *geometry.shape)).astype(np.float32))
-        array = torch.stack([smooth(channel, [2.0] * 3) for channel in array])
+        array = torch.stack([smooth(channel, [3.0] * 3) for channel in array])
         volumes.append(Volume((array / array.std()).permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2), geometry))
     return Channels(*volumes, 1.0)
 
@@ -87,7 +99,10 @@ FREE = {"translation": lambda: sitk.TranslationTransform(3, (0.5, -0.3, 0.4)), "
         "affine": lambda: sitk.AffineTransform((1.02, 0.03, 0, 0, 1, -0.02, 0.01, 0, 0.97), SHIFT, CENTRE),
         "spline": spline, "field": field,
         "oblique spline": lambda: spline(Geometry((20, 30, 20), (2.0, 1.5, 2.0), (-10.0, -35.0, 0.0)))}
-AROUND = {"nothing": ("identity", "identity"), "linear": ("euler", "euler"), "curved": ("coarse field", "composite")}
+WIDE = Geometry((22, 24, 22), (2.0, 2.0, 2.5), tuple(VIRTUAL.centre - (24, 24, 27)))
+AROUND = {"nothing": (TRANSFORMS["identity"],) * 2, "linear": (euler, euler),
+          "curved": (lambda: field(WIDE, fades=True), lambda: sitk.CompositeTransform(
+              [spline(WIDE, 1.0, (8, 8, 8), fades=True), euler(), sitk.CompositeTransform([field(WIDE, fades=True)])]))}
 
 
 @pytest.mark.parametrize("listed", [False, True])
@@ -101,14 +116,14 @@ def test_derivatives_are_those_of_the_value(kind, around, listed):
     points = Points(VIRTUAL)
     if listed:
         points = Points(VIRTUAL, points.physical[:, ::3] + RANDOM.uniform(-0.3, 0.3, (3, 572)))
-    before, after = (as_map(TRANSFORMS[name]()) for name in AROUND[around])
+    before, after = (as_map(make()) for make in AROUND[around])
     metric = Metric(SEEN, points, free, before, after, Masks())
     value, downhill = metric.value_and_derivative()
     assert value == metric.value() > 0.1
     start, counted = free.parameters, metric.count
     assert counted > 0.9 * np.prod(points.shape)
     direction = RANDOM.standard_normal(start.size)
-    h = 0.01 / np.abs(free.images(points) - _moved(free, points, start + direction)).max()  # of a mm at most
+    h = 0.003 / np.abs(free.images(points) - _moved(free, points, start + direction)).max()  # of a mm at most
     values = []
     for sign in (1, -1):
         free.parameters = start + sign * h * direction
