@@ -22,9 +22,8 @@ from pymasr.sitk.metric import Masks, Metric
 from pymasr.sitk.optimisers import Optimiser, Problem
 from pymasr.sitk.scales import ScalesEstimator
 
-#: Seeds below this are drawn from the wall clock by SimpleITK.
+#: The seed for which SimpleITK takes the time.
 _WALL_CLOCK = 0
-_FINISHED = -1
 _EVENTS = (sitk.sitkStartEvent, sitk.sitkEndEvent, sitk.sitkIterationEvent, sitk.sitkMultiResolutionIterationEvent,
            sitk.sitkAnyEvent)
 #: Methods of SimpleITK's class that mean something else than descriptors, or that its users can do without, and why.
