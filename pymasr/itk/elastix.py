@@ -12,7 +12,7 @@ import pathlib
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,8 @@ from pymasr.registration.moments import moments, random_pair_ssd
 CHANNELS = 12
 #: Voxels of each image, about, that the principal components are learned from, on a regular subset.
 SAMPLES = 100_000
-#: Resolutions of the default stages, distance of the control points at the last one, iterations of a resolution. (Ours:
-#: elastix's pyramids smooth the descriptors, of which little is left after more than a few of them.)
-RESOLUTIONS, GRID_SPACING_MM, ITERATIONS = {"affine": 2, "bspline": 2}, 10.0, 300
+#: The default stages, their resolutions and the distance of the control points at the last one.
+STAGES, RESOLUTIONS, GRID_SPACING_MM = ("affine", "bspline"), 3, 10.0
 #: What elastix reads once for every metric.
 PER_METRIC = ("FixedImagePyramid", "MovingImagePyramid", "Interpolator", "ImageSampler")
 #: What its components are where a map names none.
@@ -100,12 +99,10 @@ def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Se
         parameter_object: itk.ParameterObject with a map for every stage. Similarities in it are replaced by
             AdvancedMeanSquares on every channel, which share their weight; penalties stay. What elastix reads once a
             metric is repeated. The similarity is 1 for unrelated images: weigh penalties against that. By default
-            elastix's affine map runs first, on descriptors of voxels twice as wide, and then its B-spline map; 2
-            resolutions each, 300 iterations, 10 mm between control points.
+            elastix's own affine and B-spline maps, 3 resolutions, 10 mm between the control points.
         channels: a number: where the features have more, as many principal components of both images' features are
             taken. Or the indices of the channels to take.
         spacing: edge of the isotropic voxels on which descriptors are made, mm; by default that of the finer image's.
-            Wider voxels find farther, finer ones settle better.
         fixed_mask, moving_mask: where to compare, anything but zero counts; taken as images are.
         initial: 4 x 4 matrix in LPS mm, fixed points to moving points, a linear transform of itk's or a file with one;
             it precedes the stages and is part of the result. By default the headers are relied on.
@@ -129,22 +126,9 @@ def elastix_registration(fixed: Any, moving: Any, features: str | Extractor | Se
     if not grids.overlap(fixed.geometry, moving.geometry, start):
         raise InputError("the images don't overlap in space at the start; give `initial`, a 4 x 4 matrix in LPS mm "
                          "from fixed to moving points")
+    stages = _stages(parameter_object, itk)
     source = ChannelSource(fixed, moving, features)
     spacing = source.finest_spacing if spacing is None else spacing
-    if parameter_object is not None:
-        return _registered(itk, source, _stages(parameter_object, itk), channels, spacing, masks,
-                           None if initial is None else start, log_to_console)
-    affine, bspline = (_default(name, itk) for name in RESOLUTIONS)
-    first = _registered(itk, source, [affine], channels, 2 * spacing, masks, None if initial is None else start,
-                        log_to_console)
-    second = _registered(itk, source, [bspline], channels, spacing, masks, linear_matrix(first.transform),
-                         log_to_console)
-    return replace(second, log=first.log + second.log)
-
-
-def _registered(itk: Any, source: ChannelSource, stages: Sequence[dict], channels: int | Sequence[int], spacing: float,
-                masks: Sequence[Image | None], start: np.ndarray | None, log_to_console: bool) -> ElastixRegistration:
-    """One run of elastix over `stages`, from `start`, on features made at `spacing`."""
     made, kept = reduce(source.at(spacing, start), channels)
     count = made.fixed.array.shape[0]
     penalties = max(len(_penalties(stage)) for stage in stages)
@@ -162,12 +146,12 @@ def _registered(itk: Any, source: ChannelSource, stages: Sequence[dict], channel
         if binary is not None:
             put(binary)
     method.SetParameterObject(parameters)
-    if start is not None:
+    if initial is not None:
         method.SetInitialTransform(affine_transform(start))
     log = _run(method, log_to_console)
-    found = _on_grid_of(source.images[0], method.GetTransformParameterObject(), itk)
+    found = _on_grid_of(fixed, method.GetTransformParameterObject(), itk)
     transform = itk.down_cast(method.ConvertToItkTransform(method.GetCombinationTransform()))
-    return ElastixRegistration(*source.images, found, transform, count, kept, log)
+    return ElastixRegistration(fixed, moving, found, transform, count, kept, log)
 
 
 def reduce(channels: Channels, wanted: int | Sequence[int]) -> tuple[Channels, float]:
@@ -287,7 +271,10 @@ def _weights(stage: dict[str, Sequence[str]], index: int) -> list[float]:
 
 
 def _stages(parameter_object: Any, itk: Any) -> list[dict]:
-    """The maps of the user."""
+    """The maps of the user, or the default ones."""
+    if parameter_object is None:
+        defaults = itk.ParameterObject.New()
+        return [dict(defaults.GetDefaultParameterMap(name, RESOLUTIONS, GRID_SPACING_MM)) for name in STAGES]
     if not isinstance(parameter_object, itk.ParameterObject):
         raise InputError(f"parameter_object must be an itk.ParameterObject, got {type(parameter_object).__name__}")
     stages = [dict(parameter_object.GetParameterMap(k)) for k in range(parameter_object.GetNumberOfParameterMaps())]
@@ -301,11 +288,6 @@ def _stages(parameter_object: Any, itk: Any) -> list[dict]:
             raise InputError(f"parameter map {number}: AutomaticTransformInitializationMethod CenterOfGravity would "
                              "weigh descriptors, which says nothing; take GeometricalCenter, or give `initial`")
     return stages
-
-
-def _default(name: str, itk: Any) -> dict:
-    stage = dict(itk.ParameterObject.New().GetDefaultParameterMap(name, RESOLUTIONS[name], GRID_SPACING_MM))
-    return stage | {"MaximumNumberOfIterations": (str(ITERATIONS),)}
 
 
 def _matrix(initial: Any) -> np.ndarray:

@@ -92,7 +92,7 @@ def _from_image(image: sitk.Image) -> torch.Tensor:
         raise InputError(f"image: must be a 3-D volume, got {image.GetDimension()} dimensions")
     array = sitk.GetArrayViewFromImage(image)
     array = array[..., None] if array.ndim == 3 else array
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 0), dtype=np.float32))
+    return torch.from_numpy(np.array(np.moveaxis(array, -1, 0), np.float32, order="C"))
 
 
 def _to_vectors(channels: torch.Tensor, geometry: Geometry) -> sitk.Image:
