@@ -51,7 +51,7 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py
 	$(BIN)/python -m pip install -q --upgrade -c constraints.txt pip setuptools cmake ninja pybind11
 	mkdir -p build
 	PYMASR_BUILD_DIR=build/extension CMAKE_ARGS="-DMASR_WERROR=ON $(CMAKE_ARGS)" \
-	  $(BIN)/python -m pip install -q --no-build-isolation -c constraints.txt -e ".[itk,test,bench,dev]"
+	  $(BIN)/python -m pip install -q --no-build-isolation -c constraints.txt -e ".[itk,elastix,sitk,test,bench,dev]"
 	touch $@
 
 clean:

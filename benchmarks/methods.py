@@ -17,6 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from pymasr.geometry import Geometry
+from pymasr.itk.images import to_itk
 from pymasr.sitk import geometry_of, vectors_to_sitk
 
 
@@ -76,7 +77,7 @@ ELASTIX = {"stages": ["rigid", "affine", "bspline"], "NumberOfResolutions": 4, "
 def elastix(fixed: sitk.Image, moving: sitk.Image):
     import itk
 
-    images = [_to_itk(image) for image in (fixed, moving)]
+    images = [to_itk(sitk.GetArrayFromImage(image), geometry_of(image)) for image in (fixed, moving)]
     method = itk.ElastixRegistrationMethod[type(images[0]), type(images[1])]  # loads its libraries
 
     def register():
@@ -110,16 +111,6 @@ def elastix_displacement(parameters, moving, geometry: Geometry) -> sitk.Image:
     with tempfile.TemporaryDirectory() as folder:  # it writes the field to a file too
         field = itk.transformix_deformation_field(moving, parameters, output_directory=folder)
         return vectors_to_sitk(itk.array_from_image(field), geometry)
-
-
-def _to_itk(image: sitk.Image):
-    import itk
-
-    made = itk.image_from_array(sitk.GetArrayFromImage(image))
-    made.SetSpacing(image.GetSpacing())
-    made.SetOrigin(image.GetOrigin())
-    made.SetDirection(np.reshape(image.GetDirection(), (3, 3)))
-    return made
 
 
 # ANTs: Avants et al., Medical Image Analysis 12, 2008 (SyN); the seed is that of the affine stage's samples

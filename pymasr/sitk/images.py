@@ -1,4 +1,4 @@
-"""Bridge to SimpleITK: images, geometries, affine maps and displacement fields, there and back."""
+"""Images, geometries, affine maps and displacement fields from and to SimpleITK."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ def read_linear(file: str | os.PathLike) -> np.ndarray:
     if transform.GetDimension() != 3 or not transform.IsLinear():
         raise InputError(f"initial {file}: must be a linear 3-D transform, got {transform.GetDimension()}-D "
                          f"{transform.GetName()}; give only the rigid or affine part of it")
+    return linear_matrix(transform)
+
+
+def linear_matrix(transform: sitk.Transform) -> np.ndarray:
+    """4 x 4 matrix in LPS mm of a transform that is linear."""
     origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
     matrix = np.eye(4)
     matrix[:3, 3] = origin
