@@ -2,6 +2,7 @@
 #define itkDSIRMeanSquaresImageToImageMetricv4_hxx
 
 #include "itkCastImageFilter.h"
+#include "itkDSIRThreadLimit.h"
 #include "itkImageMaskSpatialObject.h"
 #include "masr/parallel.h"
 #include "masr/warp.h"
@@ -13,27 +14,6 @@
 
 namespace itk
 {
-namespace DSIR
-{
-/** masr's threads are as many as the metric may use, for as long as this exists. */
-class ThreadLimit
-{
-public:
-  explicit ThreadLimit(ThreadIdType threads)
-    : m_Before(masr::num_threads())
-  {
-    masr::set_num_threads(std::max(1, static_cast<int>(threads)));
-  }
-  ~ThreadLimit() { masr::set_num_threads(m_Before); }
-  ThreadLimit(const ThreadLimit &) = delete;
-  ThreadLimit &
-  operator=(const ThreadLimit &) = delete;
-
-private:
-  const int m_Before;
-};
-} // namespace DSIR
-
 #define DSIR_TEMPLATE                                                                                                  \
   template <typename TFixedImage,                                                                                      \
             typename TMovingImage,                                                                                     \
