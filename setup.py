@@ -40,8 +40,8 @@ def itk_options():
     include = next((place for place in places if (place / "itkImageToImageMetricv4.h").is_file()), None)
     package = importlib.util.find_spec("itk")
     swig = shutil.which("swig", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
-    missing = [what for what, found in (
-        (f"the headers of ITK 5.4 (not in {places[0]})", include), ("the package itk", package), ("swig", swig)) if not found]
+    needed = ((f"the headers of ITK 5.4 (not in {places[0]})", include), ("the package itk", package), ("swig", swig))
+    missing = [what for what, found in needed if not found]
     if not missing:
         return [f"-DITK_INCLUDE_DIR={include}", f"-DMASR_ITK_PACKAGE={package.submodule_search_locations[0]}",
                 f"-DSWIG_EXECUTABLE={swig}"]
@@ -84,5 +84,5 @@ class CMakeBuild(build_ext):
 
 
 ITK_OPTIONS = itk_options()
-setup(ext_modules=[Extension(name, sources=[]) for name in ("pymasr._C", *(["pymasr.itk._itk"] if ITK_OPTIONS else []))],
-      cmdclass={"build_ext": CMakeBuild})
+NAMES = ["pymasr._C", "pymasr.itk._itk"] if ITK_OPTIONS else ["pymasr._C"]
+setup(ext_modules=[Extension(name, sources=[]) for name in NAMES], cmdclass={"build_ext": CMakeBuild})

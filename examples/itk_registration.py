@@ -66,9 +66,10 @@ def field_transform(fixed, moving, features, found, levels):
     transform.SetGaussianSmoothingVarianceForTheTotalField(0.0)
     for shrink, sigma, iterations in levels:
         grid = itk.shrink_image_filter(fixed, shrink_factors=[shrink] * 3)
-        transform.SetDisplacementField(itk.transform_to_displacement_field_filter(
-            found, reference_image=grid, use_reference_image=True,
-            ttype=(itk.Image[itk.Vector[itk.D, 3], 3], itk.D)))
+        sampler = itk.TransformToDisplacementFieldFilter[itk.Image[itk.Vector[itk.D, 3], 3], itk.D].New(
+            Transform=found, ReferenceImage=grid, UseReferenceImage=True)
+        sampler.Update()
+        transform.SetDisplacementField(sampler.GetOutput())
         nothing = itk.CompositeTransform[itk.D, 3].New()
         run(fixed, moving, features, nothing, transform, [(shrink, sigma, iterations)],
             largest_step=0.5 * spacing_of(grid))

@@ -36,7 +36,7 @@ def load() -> ModuleType:
     try:
         from pymasr.itk import _itk
     except ImportError as error:
-        raise ImportError(f"pymasr.itk was built without its metric, or the metric does not fit itk {version} ({error}): "
+        raise ImportError(f"pymasr.itk was built without its metric, or it does not fit itk {version} ({error}): "
                           f"{_INSTALL}") from error
     problem = _itk.layout_problem(*metrics)
     if problem:

@@ -40,8 +40,8 @@ def dsir_metric(fixed, moving, features: str | Callable | Sequence = "mind", *, 
               of a voxel adjacent are not copied.
             - a list of such pairs, one a level beginning with the coarsest: then call :func:`follow_levels`, too.
 
-        weights: how much each point counts, not negative: (D, H, W) on the grid of `fixed`, or an ``itk.Image`` of float
-            in the same space. Default: 1.
+        weights: how much each point counts, not negative: (D, H, W) on the grid of `fixed`, or an ``itk.Image`` in the
+            same space. Default: 1.
         fused: False evaluates point by point where the fused kernel could serve: slower, in float64.
 
     Returns:
@@ -102,8 +102,8 @@ def _pixel(fixed, moving):
         except (TypeError, KeyError, ValueError):
             raise InputError(f"{name} must be an itk.Image, got {type(image).__name__}") from None
         if itk.template(image)[0] is not itk.Image or dimension != 3 or pixel not in PIXELS:
-            raise InputError(f"{name} must be a 3-D itk.Image of float or double, got {type(image).__name__}: cast it, as "
-                             "itk.imread(file, itk.F) does")
+            raise InputError(f"{name} must be a 3-D itk.Image of float or double, got {type(image).__name__}: cast it, "
+                             "as itk.imread(file, itk.F) does")
         kinds.append(pixel)
     if kinds[0] is not kinds[1]:
         raise InputError(f"fixed and moving must have one pixel type, got {kinds[0].name} and {kinds[1].name}")
@@ -141,8 +141,8 @@ def _channels_adjacent(features: np.ndarray) -> np.ndarray:
 
 def _pair(pair, fixed, moving):
     if not isinstance(pair, Sequence) or len(pair) != 2:
-        raise InputError("features must be a name, a function, a pair (fixed, moving) of feature volumes or a list of such "
-                         f"pairs, got {type(pair).__name__}")
+        raise InputError("features must be a name, a function, a pair (fixed, moving) of feature volumes or a list of "
+                         f"such pairs, got {type(pair).__name__}")
     arguments = []
     for role, features, image in zip(("fixed", "moving"), pair, (fixed, moving)):
         if hasattr(features, "GetNumberOfComponentsPerPixel"):

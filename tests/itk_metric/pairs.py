@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 # An installation may be without it, see docs/itk.md. Where it was built it must load.
-pytest.importorskip("pymasr.itk._itk", reason="pymasr was built without the headers of ITK", exc_type=ModuleNotFoundError)
+pytest.importorskip("pymasr.itk._itk", reason="pymasr was built without ITK's headers", exc_type=ModuleNotFoundError)
 
 #: Rotation, spacing (x, y, z) and origin of an oblique, anisotropic grid.
 DIRECTION = np.linalg.qr(np.array([[1, 0.2, 0.1], [-0.2, 1, 0.3], [0.1, -0.2, 1.0]]))[0]

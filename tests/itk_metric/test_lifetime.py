@@ -1,5 +1,5 @@
-"""Promise: metrics live and die with their proxies, in any order; what fails fails as an exception; what does not fit the
-installed itk is refused when it is imported."""
+"""Promise: metrics live and die with their proxies, in any order; what fails fails as an exception; what does not fit
+the installed itk is refused when it is imported."""
 
 import gc
 import importlib.metadata
@@ -101,9 +101,9 @@ def test_an_exception_of_the_function_reaches_the_caller():
 
     metric = dsir_metric(*pair(), function)
     for _ in range(50):
-        with pytest.raises(RuntimeError, match="the function that makes features failed: KeyError: .no weights here"):
+        with pytest.raises(RuntimeError, match=r"the function that makes features failed: KeyError: .no weights here"):
             metric.Initialize()
-    with pytest.raises(RuntimeError, match=r"features must be \(C, D, H, W\) with \(D, H, W\) = \(8, 9, 10\), got shape"):
+    with pytest.raises(RuntimeError, match=r"must be \(C, D, H, W\) with \(D, H, W\) = \(8, 9, 10\), got shape"):
         dsir_metric(*pair(), lambda array, geometry: array).Initialize()
 
 
@@ -116,9 +116,9 @@ def test_what_cannot_be_right_is_refused_in_a_sentence():
         dsir_metric(fixed, moving, (good[0, 0], good))
     with pytest.raises(InputError, match="one pixel type, got float and double"):
         dsir_metric(fixed, pair(itk.D)[1])
-    with pytest.raises(InputError, match="fixed must be a 3-D itk.Image of float or double"):
+    with pytest.raises(InputError, match=r"fixed must be a 3-D itk\.Image of float or double"):
         dsir_metric(itk.image_from_array(np.zeros(SHAPE, np.int16)), moving)
-    with pytest.raises(InputError, match="fixed must be an itk.Image, got ndarray"):
+    with pytest.raises(InputError, match=r"fixed must be an itk\.Image, got ndarray"):
         dsir_metric(good[0], moving)
     with pytest.raises(InputError, match="there is no descriptor called mint"):
         dsir_metric(fixed, moving, "mint")
@@ -135,7 +135,7 @@ def test_what_cannot_be_right_is_refused_in_a_sentence():
     metric.Initialize()
     with pytest.raises(RuntimeError, match="no valid points: none of the 720 points"):
         metric.GetValue()
-    with pytest.raises(TypeError, match="a metric that pymasr.itk.dsir_metric returned"):
+    with pytest.raises(TypeError, match=r"a metric that pymasr\.itk\.dsir_metric returned"):
         metric_state(itk.MeanSquaresImageToImageMetricv4[type(fixed), type(fixed)].New())
 
 
@@ -169,5 +169,6 @@ def test_another_layout_is_refused():
     # a class with other virtual functions stands for a package that was built in another way
     other = itk.Image[itk.F, 3].New()
     assert "virtual functions, expected" in _itk.layout_problem(other, other)
-    metrics = [itk.MeanSquaresImageToImageMetricv4[kind, kind].New() for kind in (itk.Image[itk.F, 3], itk.Image[itk.D, 3])]
+    metrics = [itk.MeanSquaresImageToImageMetricv4[kind, kind].New()
+               for kind in (itk.Image[itk.F, 3], itk.Image[itk.D, 3])]
     assert _itk.layout_problem(*metrics) == ""

@@ -25,8 +25,10 @@ def pair(pixel=itk.F):
     return image(smooth(SHAPE, 2, 0), pixel), image(smooth(SHAPE, 2, 1), pixel)
 
 
-def ready(transform, fixed, moving, channels=(features(SHAPE, 5, 10), features(SHAPE, 5, 20)), **settings):
-    metric = dsir_metric(fixed, moving, channels, **settings)
+def ready(transform, fixed, moving, volumes=None, **settings):
+    """An initialised metric, by default of random features."""
+    volumes = (features(SHAPE, 5, 10), features(SHAPE, 5, 20)) if volumes is None else volumes
+    metric = dsir_metric(fixed, moving, volumes, **settings)
     metric.SetMovingTransform(transform)
     metric.Initialize()
     return metric
@@ -84,8 +86,8 @@ def test_masks_and_weights_agree_on_both_paths():
 @pytest.mark.parametrize("text, descriptor", [("mind(radius=2)", Mind(radius=2)), ("dns", IntensityDNS())])
 def test_a_name_makes_the_descriptors_of_pymasr(pixel, text, descriptor):
     fixed, moving = pair(pixel)
-    volumes = [descriptor(normalise(torch.from_numpy(itk.array_from_image(i).astype(np.float32))))
-               for i in (fixed, moving)]
+    volumes = tuple(descriptor(normalise(torch.from_numpy(itk.array_from_image(i).astype(np.float32))))
+                    for i in (fixed, moving))
     assert ready(affine(), fixed, moving, text).GetValue() == ready(affine(), fixed, moving, volumes).GetValue()
 
 
@@ -99,7 +101,7 @@ def test_terms_count_by_their_weights():
 
 def test_coarser_features_fill_the_volume_of_the_image():
     fixed, moving = pair()
-    coarse = [torch.nn.functional.avg_pool3d(torch.from_numpy(features(SHAPE, 5, seed)), 2) for seed in (10, 20)]
+    coarse = tuple(torch.nn.functional.avg_pool3d(torch.from_numpy(features(SHAPE, 5, seed)), 2) for seed in (10, 20))
     metric = ready(affine(), fixed, moving, coarse)
     fine = ready(affine(), fixed, moving)
     assert metric.GetValue() == pytest.approx(fine.GetValue(), rel=0.2)
