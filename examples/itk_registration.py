@@ -96,8 +96,9 @@ def run(fixed, moving, features, found, transform, levels, largest_step):
     registration.SetShrinkFactorsPerLevel([shrink for shrink, _, _ in levels])
     registration.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(False)
     registration.SetSmoothingSigmasPerLevel([sigma for _, sigma, _ in levels])
-    registration.AddObserver(itk.MultiResolutionIterationEvent(), lambda: optimizer.SetNumberOfIterations(
-        levels[registration.GetCurrentLevel()][2]))
+    iterations = iter([count for _, _, count in levels])
+    registration.AddObserver(itk.MultiResolutionIterationEvent(),
+                             lambda: optimizer.SetNumberOfIterations(next(iterations)))
     registration.Update()
 
 

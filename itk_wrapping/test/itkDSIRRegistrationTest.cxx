@@ -10,6 +10,7 @@
 #include "itkImageRegistrationMethodv4.h"
 #include "itkMINDSSCImageFilter.h"
 #include "itkRegistrationParameterScalesFromPhysicalShift.h"
+#include "itkShrinkImageFilter.h"
 #include "itkSyNImageRegistrationMethod.h"
 
 #include <vector>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -79,8 +80,9 @@ def follow_levels(metric, registration) -> None:
 
     `registration` is an ``itk.ImageRegistrationMethodv4`` or one of its subclasses.
     """
+    levels = weakref.ref(registration)  # it holds the observer: they would keep each other alive
     registration.AddObserver(itk.MultiResolutionIterationEvent(),
-                             lambda: _itk.set_current_level(metric, registration.GetCurrentLevel()))
+                             lambda: _itk.set_current_level(metric, levels().GetCurrentLevel()))
 
 
 def metric_state(metric) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def _pixel(fixed, moving):
     for name, image in (("fixed", fixed), ("moving", moving)):
         try:
             pixel, dimension = itk.template(image)[1]
-        except (TypeError, KeyError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise InputError(f"{name} must be an itk.Image, got {type(image).__name__}") from None
         if itk.template(image)[0] is not itk.Image or dimension != 3 or pixel not in PIXELS:
             raise InputError(f"{name} must be a 3-D itk.Image of float or double, got {type(image).__name__}: cast it, "
@@ -131,7 +133,8 @@ def _grid(geometry: Geometry):
 
 
 def _array(value) -> np.ndarray:
-    return value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
+    """NumPy of an array or a CPU tensor of any floating type."""
+    return value.detach().float().numpy() if hasattr(value, "detach") else np.asarray(value)
 
 
 def _channels_adjacent(features: np.ndarray) -> np.ndarray:

@@ -104,7 +104,7 @@ def test_coarser_features_fill_the_volume_of_the_image():
     coarse = tuple(torch.nn.functional.avg_pool3d(torch.from_numpy(features(SHAPE, 5, seed)), 2) for seed in (10, 20))
     metric = ready(affine(), fixed, moving, coarse)
     fine = ready(affine(), fixed, moving)
-    assert metric.GetValue() == pytest.approx(fine.GetValue(), rel=0.2)
+    assert metric.GetValue() == pytest.approx(fine.GetValue(), rel=0.35)
     # points in the outer half voxel of a coarse grid lie beyond its voxel centres
     assert 0.5 < metric.GetNumberOfValidPoints() / fine.GetNumberOfValidPoints() < 1
 
