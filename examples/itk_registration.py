@@ -66,15 +66,26 @@ def field_transform(fixed, moving, features, found, levels):
     transform.SetGaussianSmoothingVarianceForTheTotalField(0.0)
     for shrink, sigma, iterations in levels:
         grid = itk.shrink_image_filter(fixed, shrink_factors=[shrink] * 3)
-        sampler = itk.TransformToDisplacementFieldFilter[itk.Image[itk.Vector[itk.D, 3], 3], itk.D].New(
-            Transform=found, ReferenceImage=grid, UseReferenceImage=True)
-        sampler.Update()
-        transform.SetDisplacementField(sampler.GetOutput())
+        transform.SetDisplacementField(sampled(found, grid))
         nothing = itk.CompositeTransform[itk.D, 3].New()
         run(fixed, moving, features, nothing, transform, [(shrink, sigma, iterations)],
             largest_step=0.5 * spacing_of(grid))
         found = transform
     return transform
+
+
+def sampled(transform, grid):
+    """The displacements of a transform on the grid of an image."""
+    # the package has this filter for float only, and transforms take double
+    sampler = itk.TransformToDisplacementFieldFilter[itk.Image[itk.Vector[itk.F, 3], 3], itk.D].New(
+        Transform=transform, ReferenceImage=grid, UseReferenceImage=True)
+    sampler.Update()
+    field = itk.Image[itk.Vector[itk.D, 3], 3].New()
+    field.CopyInformation(grid)
+    field.SetRegions(grid.GetLargestPossibleRegion())
+    field.Allocate()
+    itk.array_view_from_image(field)[:] = itk.array_view_from_image(sampler.GetOutput())
+    return field
 
 
 def run(fixed, moving, features, found, transform, levels, largest_step):
