@@ -9,7 +9,7 @@ BUILD := CMAKE_ARGS="-DMASR_WERROR=ON $(CMAKE_ARGS)" $(BIN)/python setup.py -q
 SANITIZED := build/sanitize
 RUNTIMES = $(shell $(CXX) -print-file-name=libasan.so):$(shell $(CXX) -print-file-name=libstdc++.so)
 
-.PHONY: demo test lint bench gpu-check sanitize extension emulation clean
+.PHONY: demo test lint bench gpu-check sanitize extension emulation itk-headers itk-test clean
 
 demo: extension
 	$(BIN)/python -m pymasr.demo
@@ -38,9 +38,24 @@ sanitize: $(INSTALLED)
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	  $(BIN)/pytest --capture=sys -p no:cacheprovider -m "not large" -k "not memory" tests/ops
 
+# With the metric for the itk package where ITK's headers are to be had.
 extension: $(INSTALLED)
 	@mkdir -p build
+	@itk_wrapping/fetch_headers.sh build/itk/5.4 || true
 	PYMASR_BUILD_DIR=build/extension $(BUILD) build_ext --inplace >build/extension.log || { cat build/extension.log; exit 1; }
+
+# The headers of ITK 5.4, see docs/itk.md.
+itk-headers:
+	itk_wrapping/fetch_headers.sh build/itk/5.4
+
+# The ITK module against an ITK of this machine, which is installed where it may be, and its tests.
+itk-test: extension
+	itk_wrapping/install_itk.sh
+	$(BIN)/cmake --install build/extension --prefix build/masr >build/itk-test.log
+	$(BIN)/cmake -S itk_wrapping -B build/itk/module -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	  -DCMAKE_PREFIX_PATH=$(CURDIR)/build/masr >>build/itk-test.log || { cat build/itk-test.log; exit 1; }
+	$(BIN)/cmake --build build/itk/module >>build/itk-test.log || { cat build/itk-test.log; exit 1; }
+	$(BIN)/ctest --test-dir build/itk/module --output-on-failure
 
 # The CUDA kernels compiled for the CPU, see tests/cuda_emulation.
 emulation: extension
@@ -48,7 +63,7 @@ emulation: extension
 
 $(INSTALLED): pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade -c constraints.txt pip setuptools cmake ninja pybind11
+	$(BIN)/python -m pip install -q --upgrade -c constraints.txt pip setuptools cmake ninja pybind11 swig
 	mkdir -p build
 	PYMASR_BUILD_DIR=build/extension CMAKE_ARGS="-DMASR_WERROR=ON $(CMAKE_ARGS)" \
 	  $(BIN)/python -m pip install -q --no-build-isolation -c constraints.txt -e ".[itk,elastix,sitk,test,bench,dev]"
