@@ -33,7 +33,7 @@ from pymasr.training.validation import validate
 
 HAND_MADE = ("mind(radius=1, dilation=1)", "mind(radius=1, dilation=2)", "mind(radius=2, dilation=2)", "dns",
              "dns(dilations=(1, 2))")
-PACKAGED = ("masr",)
+PACKAGED = ("dsir", "dsir(weights='masr-find')")
 #: What is different about each network.
 VARIANTS: dict[str, dict] = {
     "l2, d = 1 and 2, 16 channels": {},

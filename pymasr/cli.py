@@ -111,8 +111,8 @@ def parser() -> argparse.ArgumentParser:
     features.add_argument("-o", "--output", metavar="OUT", required=True,
                           help="a file (.nrrd, .mha, .nii, .nii.gz), beside which the picture is put as ..._pca.png, "
                                "or a directory, made when missing, for features.nrrd and pca.png")
-    features.add_argument("--features", metavar="DESCRIPTORS", default="masr",
-                          help="which descriptors: masr (learned), mind, dns, with parameters such as 'mind(radius=1, "
+    features.add_argument("--features", metavar="DESCRIPTORS", default="dsir",
+                          help="which descriptors: dsir (learned), mind, dns, with parameters such as 'mind(radius=1, "
                                "dilation=2)', or a sum of them (default: %(default)s)")
     features.add_argument("--window", metavar=("LOW", "HIGH"), nargs=2, type=float,
                           help="intensities that become 0 and 1, such as -200 1024 for CT (default: percentiles 1 and "

@@ -81,7 +81,7 @@ def destination(output: str | os.PathLike) -> tuple[pathlib.Path, tuple[str, str
     return output.parent, (output.name, f"{output.name.removesuffix(suffix)}_pca.png")
 
 
-def extract_features(image: Any, *, features: str = "masr", window: tuple[float, float] | None = None,
+def extract_features(image: Any, *, features: str = "dsir", window: tuple[float, float] | None = None,
                      spacing: float | None = None, geometry: Geometry | None = None) -> FeatureImage:
     """Dense descriptors of an image, such as a registration compares.
 

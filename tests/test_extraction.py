@@ -40,7 +40,7 @@ def test_isotropic_images_are_described_as_they_are():
 def test_the_learned_descriptor(tmp_path):
     model = networks.small_network()
     save(model, tmp_path / "net.safetensors")
-    result = pymasr.extract_features(scan(), features=f"masr(weights={str(tmp_path / 'net.safetensors')!r}, "
+    result = pymasr.extract_features(scan(), features=f"dsir(weights={str(tmp_path / 'net.safetensors')!r}, "
                                                       "precision='float32')")
     assert torch.equal(result.array, describe(model, normalise(scan()), precision="float32"))
 

@@ -1,4 +1,4 @@
-"""Which descriptors are compared, and how much each of them counts: "mind", "dns(noise=0.001)", "mind + 0.5 * dns"."""
+"""Which descriptors are compared, and how much each counts: "masr", "dns(noise=0.001)", "dsir + 0.5 * mind"."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from dataclasses import dataclass
 
 from pymasr.errors import InputError
 from pymasr.features.descriptors import Descriptor, IntensityDNS, Mind
-from pymasr.features.masr import Masr
+from pymasr.features.dsir import Dsir
 
 #: Names of the descriptors.
-DESCRIPTORS: dict[str, type] = {"masr": Masr, "mind": Mind, "dns": IntensityDNS}
+DESCRIPTORS: dict[str, type] = {"dsir": Dsir, "mind": Mind, "dns": IntensityDNS}
+
+
+#: Names of sums. The DSIR finds the place and holds on to it through noise; the plain DNS, which reads nothing but the
+#: nearest voxels, adds the last tenth of one.
+SUMS = {"masr": "dsir + dns"}
 
 
 @dataclass(frozen=True)
@@ -26,14 +31,15 @@ class Term:
 def parse(text: str) -> tuple[Term, ...]:
     """The terms of a sum of descriptors.
 
-    A term is a name (``mind``, ``dns``), with parameters if wanted (``mind(radius=2, dilation=2)``,
-    ``dns(dilations=(1, 3), noise=0.001)``: the attributes of :class:`~pymasr.features.Mind` and
-    :class:`~pymasr.features.IntensityDNS`), and with a weight before it if wanted (``0.5 * dns``).
+    A term is a name (``dsir``, ``mind``, ``dns``), with parameters if wanted (``mind(radius=2, dilation=2)``,
+    ``dns(dilations=(1, 3), noise=0.001)``: the attributes of :class:`~pymasr.features.Dsir`,
+    :class:`~pymasr.features.Mind` and :class:`~pymasr.features.IntensityDNS`), and with a weight before it if wanted
+    (``0.5 * dns``). ``masr`` stands for ``dsir + dns``; a weight before it counts for the sum.
 
     Raises InputError with one sentence for anything else.
     """
     if not isinstance(text, str):
-        raise InputError(f"features must be text such as mind or mind + 0.5 * dns, got {text!r}")
+        raise InputError(f"features must be text such as masr or mind + 0.5 * dns, got {text!r}")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
@@ -49,6 +55,9 @@ def _terms(node: ast.expr, text: str) -> list[Term]:
         weight, node = _literal(node.left, text), node.right
         if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 < weight < float("inf"):
             raise InputError(f"features: a weight must be a positive number, got {weight!r} in {text!r}")
+    if isinstance(node, ast.Name) and node.id in SUMS:
+        terms = parse(SUMS[node.id])
+        return [Term(weight * term.weight / sum(t.weight for t in terms), term.descriptor) for term in terms]
     if isinstance(node, ast.Name):
         return [Term(float(weight), _descriptor(node.id, {}))]
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
@@ -57,8 +66,11 @@ def _terms(node: ast.expr, text: str) -> list[Term]:
 
 
 def _descriptor(name: str, parameters: dict) -> Descriptor:
+    if name in SUMS:
+        raise InputError(f"features: {name} takes no parameters, it stands for {SUMS[name]}: give them to those")
     if name not in DESCRIPTORS:
-        raise InputError(f"features: there is no descriptor called {name}, expected {' or '.join(DESCRIPTORS)}")
+        raise InputError(f"features: there is no descriptor called {name}, expected "
+                         f"{', '.join(SUMS)}, {' or '.join(DESCRIPTORS)}")
     kind = DESCRIPTORS[name]
     known = [field.name for field in dataclasses.fields(kind)]
     for given in parameters:
@@ -77,5 +89,5 @@ def _literal(node: ast.expr, text: str):
 
 
 def _unreadable(text: str) -> InputError:
-    return InputError(f"features must be descriptors added up, such as mind, dns(noise=0.001) or mind + 0.5 * dns, "
+    return InputError(f"features must be descriptors added up, such as masr, dns(noise=0.001) or mind + 0.5 * dns, "
                       f"got {text!r}")

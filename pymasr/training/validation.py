@@ -69,7 +69,7 @@ def registration_error(model: MASRNet, count: int = REGISTRATIONS, shape: tuple[
             truth = synthetic.random_deformation(shape, AMPLITUDE, seed)
             fixed = synthetic.render(labels, 2 * seed, displacement=truth)
             moving = synthetic.render(labels, 2 * seed + 1)
-            found = register(fixed, moving, features=f"masr(weights={str(file)!r})", initial="headers", device="cpu")
+            found = register(fixed, moving, features=f"dsir(weights={str(file)!r})", initial="headers", device="cpu")
             found = sitk.GetArrayFromImage(found.displacement)[..., ::-1]  # of a grid of 1 mm: (z, y, x) voxels
             distance = np.linalg.norm(found - np.moveaxis(truth, 0, -1), axis=-1)
             body = ops.warp((labels != synthetic.BACKGROUND).astype(np.float32)[None], truth, mode="nearest")[0] > 0

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from pymasr.errors import InputError
-from pymasr.features import Masr
+from pymasr.features import Dsir
 from pymasr.models import describe, save
 from pymasr.models.inference import chosen_precision
 from pymasr.models.planes import Planes
@@ -105,11 +105,11 @@ def test_planes_are_made_once_in_order_and_have_their_border(border):
     assert planes.held.shape[2] == 7, "only the largest window is held"
 
 
-def test_the_descriptor_masr(tmp_path):
+def test_the_descriptor_dsir(tmp_path):
     """What a registration asks of a descriptor: channels, reach, and features in the type and place that it wants."""
     model = networks.small_network()
     save(model, tmp_path / "net.safetensors")
-    descriptor = Masr(str(tmp_path / "net.safetensors"), "float32")
+    descriptor = Dsir(str(tmp_path / "net.safetensors"), "float32")
     assert (descriptor.channels, descriptor.reach) == (4, model.config.reach)
     image = networks.random_image((14, 13, 12))
     assert torch.equal(descriptor(image), describe(model, image, precision="float32"))
@@ -117,7 +117,7 @@ def test_the_descriptor_masr(tmp_path):
     assert descriptor(image, out=out) is out
     assert torch.allclose(out.float(), descriptor(image), atol=1e-3)
     with pytest.raises(InputError, match="precision must be"):
-        Masr(str(tmp_path / "net.safetensors"), "int8")
+        Dsir(str(tmp_path / "net.safetensors"), "int8")
 
 
 def test_no_voxel_reaches_farther_than_the_network_says():

@@ -247,7 +247,7 @@ FAILS = {
         sitk.Transform(sitk.CompositeTransform([sitk.TranslationTransform(3)]))),
     "the composite holds no transform": lambda m: m.SetInitialTransform(sitk.CompositeTransform(3)),
     "fixed mask: is empty": lambda m: m.SetMetricFixedMask(sitk.Image([4, 4, 4], sitk.sitkUInt8)),
-    "there is no descriptor called masr": lambda m: m.SetMetricAsDSIR("masr"),
+    "there is no descriptor called sift": lambda m: m.SetMetricAsDSIR("sift"),
     "fixed features: must have the shape": lambda m: m.SetMetricAsDSIR((np.zeros((2, 3, 3, 3)),) * 2),
     "same number of channels, got 2 .* and 3": lambda m: m.SetMetricAsDSIR(
         (np.random.rand(2, *SHAPE), np.random.rand(3, *SHAPE))),

@@ -10,7 +10,7 @@ from pymasr.models import inference, packaged
 
 
 @dataclass(frozen=True)
-class Masr:
+class Dsir:
     """DSIR of an image (arXiv 2402.18933): learned, the same for the same anatomy whatever the modality.
 
     Attributes:
