@@ -29,6 +29,11 @@ def export(checkpoint: str | pathlib.Path, file: str | pathlib.Path) -> None:
         raise InputError(f"{file} cannot be written: there is no folder {file.parent}")
     content = read_checkpoint(checkpoint)
     config = from_dict(content["config"], str(checkpoint))
-    average = AveragedModel(MASRNet(config.model))
+    packaged.save(averaged(content), file, config=config.as_dict(), seed=config.run.seed, steps=content["step"])
+
+
+def averaged(content: dict) -> MASRNet:
+    """The network with the averaged weights of what :func:`~pymasr.training.checkpoint.read_checkpoint` read."""
+    average = AveragedModel(MASRNet(from_dict(content["config"]).model))
     average.load_state_dict(content["average"])
-    packaged.save(average.module, file, config=config.as_dict(), seed=config.run.seed, steps=content["step"])
+    return average.module.eval()
