@@ -25,8 +25,9 @@ class LossConfig:
     Attributes:
         contrastive: weight of the InfoNCE loss.
         gauss_newton: weight of the Gauss-Newton loss, once it counts in full.
-        ramp: shares of the steps at which it begins to count, and counts in full; it rises linearly between. Descriptors
-            first have to find the place before they can be taught to settle on it.
+        settling: weight of the settling loss, once it counts in full.
+        ramp: shares of the steps at which these two begin to count, and count in full; they rise linearly between.
+            Descriptors first have to find the place before they can be taught to settle on it.
         magnitude: weight of the mean square of the U-Net's features, which nothing else bounds: the DNS does not change
             when they grow.
         temperature: of the cosine similarities.
@@ -36,12 +37,13 @@ class LossConfig:
         offset: standard deviation, voxels per axis, of the displacement that Gauss-Newton steps start from. At the
             truth itself, descriptors as rough as noise would do: any step is short where slopes are steep.
         offset_share: of the pairs whose steps start so; the others start at the truth.
-        blocks: edges of the blocks, voxels, whose Gauss-Newton steps are asked for.
+        blocks: edges of the blocks, voxels, that have to settle each by itself.
         damping: added to the diagonal of a block's matrix, as a share of its mean.
     """
 
     contrastive: float = 0.5
     gauss_newton: float = 3.0
+    settling: float = 0.0
     ramp: tuple[float, float] = (0.05, 0.35)
     magnitude: float = 1e-3
     temperature: float = 0.07
@@ -63,21 +65,21 @@ class LossConfig:
             raise InputError(f"loss: temperature must be positive, got {self.temperature!r}")
         if self.anchors < 2:
             raise InputError(f"loss: anchors must be at least 2, got {self.anchors!r}")
-        if min(self.contrastive, self.gauss_newton, self.magnitude, self.offset, self.damping, self.exclusion) < 0:
+        if min(self.contrastive, self.gauss_newton, self.settling, self.magnitude, self.offset, self.damping, self.exclusion) < 0:
             raise InputError("loss: weights, offset, damping and exclusion must not be negative")
-        if self.contrastive == 0 and self.gauss_newton == 0:
-            raise InputError("loss: contrastive and gauss_newton are both 0, there is nothing to train for")
+        if self.contrastive == self.gauss_newton == self.settling == 0:
+            raise InputError("loss: contrastive, gauss_newton and settling are all 0, there is nothing to train for")
         if not self.blocks or min(self.blocks) < 1:
             raise InputError(f"loss: blocks must be edges of at least 1 voxel, got {list(self.blocks)}")
         if not (0 <= self.border <= 1 and 0 <= self.offset_share <= 1):
             raise InputError("loss: border and offset_share must be between 0 and 1")
 
-
     def weights(self, progress: float) -> dict[str, float]:
         """Weight of each loss when that share of the steps is done."""
         start, full = self.ramp
         risen = 1.0 if progress >= full else max(0.0, (progress - start) / (full - start))
-        return {"contrastive": self.contrastive, "gauss_newton": self.gauss_newton * risen, "magnitude": self.magnitude}
+        return {"contrastive": self.contrastive, "gauss_newton": self.gauss_newton * risen,
+                "settling": self.settling * risen, "magnitude": self.magnitude}
 
 
 def sample(volume: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
@@ -176,3 +178,46 @@ def gauss_newton_loss(errors: Sequence[torch.Tensor]) -> torch.Tensor:
     errors = [parallel.rows(e) for e in errors]
     means = [(e.square().sum(1) + 1e-3).sqrt().mean() for e in errors if len(e)]
     return torch.stack(means).mean() if means else sum(e.sum() for e in errors)
+
+
+def settling_distances(fixed: torch.Tensor, moving: torch.Tensor, position: torch.Tensor, valid: torch.Tensor,
+                       blocks: Sequence[int]) -> list[torch.Tensor]:
+    """How far from the truth the DSIR-SSD of each block has its minimum (ours).
+
+    Along each axis a parabola goes through the SSD at the truth and one voxel to either side of it, where nothing has
+    to be interpolated. Unlike a Gauss-Newton step, which is short wherever slopes are steep, its vertex is near the
+    truth only if the SSD really rises around it: descriptors as rough as noise gain nothing.
+
+    Args:
+        fixed, moving, position, valid: as for :func:`gauss_newton_steps`.
+        blocks: edges of the cubic blocks, voxels.
+
+    Returns:
+        For each block size, (n, 3) distances in voxels, of the n blocks a quarter of which is valid. Where the SSD
+        hardly rises, it counts as rising by 0.03 of its value.
+    """
+    warped = sample(moving, position)
+    inner = (slice(None),) + (slice(1, -1),) * 3
+    target, counts = fixed[inner], valid[inner[1:]].to(warped.dtype)
+    places = [inner]
+    for axis in (1, 2, 3):
+        for window in (slice(None, -2), slice(2, None)):
+            places.append((*inner[:axis], window, *inner[axis + 1:]))
+    squares = torch.stack([(warped[place] - target).square().sum(0) * counts for place in places])
+    distances = []
+    for size in blocks:
+        share = F.avg_pool3d(counts[None, None], size).flatten()
+        kept = share > 0.25
+        ssd = F.avg_pool3d(squares[None], size)[0].flatten(1)[:, kept] / share[kept]
+        below, above = ssd[1::2], ssd[2::2]
+        rise = (below + above - 2 * ssd[0]).clamp_min(0) + 0.03 * (below + above) + FLAT
+        distances.append((0.5 * (above - below).abs() / rise).T)
+    return distances
+
+
+def settling_loss(distances: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean over block sizes of the mean of d / (d + 0.3) over the distances (n, 3) in voxels, those of all processes: a
+    block that cannot settle counts little more than one that misses by a voxel; 0 where there is no block."""
+    distances = [parallel.rows(d) for d in distances]
+    means = [(d / (d + 0.3)).mean() for d in distances if len(d)]
+    return torch.stack(means).mean() if means else sum(d.sum() for d in distances)

@@ -31,7 +31,7 @@ class Step(nn.Module):
         config, seed = self.config.loss, self.config.run.seed
         with _autocast(self.config.run.amp, pairs[0].images.device):
             first, second, features = describe(self.model, pairs, self.config.views)
-        queries, keys, places, errors = [], [], [], []
+        queries, keys, places, errors, distances = [], [], [], [], []
         for pair, number, moving, fixed in zip(pairs, numbers, first, second):
             draws = Draws((seed, ANCHORS, number), fixed.device)
             chosen = losses.choose_anchors(pair.valid, pair.border, config.anchors, config.border, draws)
@@ -44,12 +44,16 @@ class Step(nn.Module):
                 offset = config.offset * draws.randn(3) * draws.happens(config.offset_share)
                 errors.append(losses.gauss_newton_steps(fixed, moving, pair.position, pair.valid, offset,
                                                         config.blocks, config.damping))
+            if config.settling > 0:
+                distances.append(losses.settling_distances(fixed, moving, pair.position, pair.valid, config.blocks))
         # as many in every process, so that the mean of the means is the mean
         parts = {"magnitude": parallel.rows(features.square().mean()[None]).mean()}
         if queries:
             parts["contrastive"] = losses.contrastive_loss(queries, keys, places, config.temperature, config.exclusion)
         if errors:
             parts["gauss_newton"] = losses.gauss_newton_loss([torch.cat(e) for e in zip(*errors)])
+        if distances:
+            parts["settling"] = losses.settling_loss([torch.cat(d) for d in zip(*distances)])
         run = self.config.run
         weights = config.weights(min(numbers) // run.batch / run.steps)
         parts["loss"] = sum(weights[name] * value for name, value in parts.items())
