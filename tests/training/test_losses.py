@@ -136,6 +136,52 @@ def test_gradient_of_the_gauss_newton_loss():
         assert float((gradient * noise).sum()) == pytest.approx(slope, rel=0.02, abs=2e-4)
 
 
+@pytest.mark.parametrize("shift", [(0.0, 0.0, 0.0), (0.25, 0.0, 0.0), (0.0, -0.3, 0.2)])
+def test_settling_distances_are_those_of_the_minimum(shift):
+    moved = INDEX + torch.tensor(shift)[:, None, None, None]
+    distances = losses.settling_distances(waves(truth(moved)), MOVING, truth(INDEX), EVERYWHERE, (12,))
+    assert [d.shape for d in distances] == [(1, 3)]
+    assert distances[0][0].tolist() == pytest.approx([abs(s) for s in shift], abs=0.1)  # axes are not independent
+
+
+def test_descriptors_as_rough_as_noise_do_not_settle():
+    """A Gauss-Newton step is short with them all the same."""
+    generator = torch.Generator().manual_seed(3)
+    fixed, moving = torch.randn(6, 14, 14, 14, generator=generator), torch.randn(6, 22, 22, 22, generator=generator)
+    arguments = moving, INDEX + 4, EVERYWHERE
+    steps = losses.gauss_newton_steps(fixed, *arguments, torch.zeros(3), (6,), 0.05)
+    assert float(steps[0].norm(dim=1).mean()) < 0.1
+    rough = losses.settling_loss(losses.settling_distances(fixed, *arguments, (6,)))
+    smooth = losses.settling_loss(losses.settling_distances(waves(truth(INDEX)), MOVING, truth(INDEX), EVERYWHERE, (6,)))
+    assert float(smooth) < 0.15 < 0.4 < float(rough)
+
+
+def test_only_valid_voxels_settle():
+    fixed, valid = waves(truth(INDEX)), EVERYWHERE.clone()
+    valid[:, 7:] = False
+    distances = [losses.settling_distances(torch.where(valid, fixed, value), MOVING, truth(INDEX), valid, (6,))[0]
+                 for value in (0.0, 50.0)]
+    assert len(distances[0]) == 4
+    assert torch.equal(*distances)
+
+
+def test_gradient_of_the_settling_loss():
+    generator = torch.Generator().manual_seed(2)
+    shifted = INDEX + torch.tensor([0.3, -0.2, 0.4])[:, None, None, None]
+    fixed, moving = waves(truth(shifted)).requires_grad_(), MOVING.clone().requires_grad_()
+
+    def loss(fixed, moving):
+        return losses.settling_loss(losses.settling_distances(fixed, moving, truth(INDEX), EVERYWHERE, (6, 12)))
+
+    gradients = torch.autograd.grad(loss(fixed, moving), (fixed, moving))
+    for number, (gradient, leaf) in enumerate(zip(gradients, (fixed, moving))):
+        noise = torch.nn.functional.avg_pool3d(torch.randn(leaf.shape, generator=generator)[None], 3, 1, 1)[0]
+        both = [[fixed.detach(), moving.detach()] for _ in range(2)]
+        both[0][number], both[1][number] = leaf.detach() + 3e-3 * noise, leaf.detach() - 3e-3 * noise
+        slope = float(loss(*both[0]) - loss(*both[1])) / 6e-3
+        assert float((gradient * noise).sum()) == pytest.approx(slope, rel=0.02, abs=2e-4)
+
+
 def test_flat_descriptors_have_no_steps():
     fixed, moving = torch.zeros(4, 14, 14, 14, requires_grad=True), torch.zeros(4, 22, 22, 22, requires_grad=True)
     errors = losses.gauss_newton_steps(fixed, moving, truth(INDEX), EVERYWHERE, torch.ones(3), (6, 12), 0.05)
