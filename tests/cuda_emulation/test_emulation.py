@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EMULATION = ROOT / "build" / "extension" / "emulation"
 #: Halves that take about as long; they run side by side.
-OPS = (("bspline", "dns", "far", "jacobian", "regularisation", "ssd"), ("compose", "mind", "warp"))
+OPS = (("bspline", "dns", "far", "jacobian", "regularisation", "ssd"), ("compose", "mind", "search", "warp"))
 #: Tests about something else, and of volumes too large for one thread after the other.
 LEFT_OUT = ("cuda-", "memory", "temporaries", "hidden_copy", "streamed", "opcheck", "compile", "numpy", "bad_arguments")
 
