@@ -1,8 +1,9 @@
 """Everything about the CUDA kernels that needs a GPU: ``make gpu-check``, at most 8 minutes.
 
-Builds the extension with this Python, runs the tests of the ops on CUDA, small calls under compute-sanitizer (memcheck
-and racecheck) and the kernel benchmark, then prints one table and writes a dated JSON. Needs torch, numpy, pybind11,
-cmake, ninja, pytest and nvcc. Exits with status 1 when a stage failed; what could not be run is reported as "not run".
+Builds the extension with this Python, runs the tests of the ops and of the registration on CUDA, small calls under
+compute-sanitizer (memcheck and racecheck) and the kernel benchmark, then prints one table and writes a dated JSON.
+Needs torch, numpy, pybind11, cmake, ninja, pytest and nvcc. Exits with status 1 when a stage failed; what could not be
+run is reported as "not run".
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIMIT = 470.0  # seconds for everything
 BENCHMARK = 130.0  # seconds that the benchmark shall have left at least
 TOOLKIT = "/usr/local/cuda/bin"  # where nvcc and compute-sanitizer are when they are not on the PATH
+REGISTRATION = 60.0  # seconds of the tests of the registration
 
 
 class Check:
@@ -143,9 +145,11 @@ def main() -> int:
         check.skip("build", "asked for by --no-build")
     result = {"rows": []}
     if check.passed("build") or not options.build:
-        tests = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-m", "not large",
-                 "-k", "cuda or test_devices", "tests/ops"]
-        check.command("tests on CUDA", tests, max(30.0, check.left() - BENCHMARK))
+        tests = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-m", "not large", "-k"]
+        check.command("tests on CUDA", [*tests, "cuda or test_devices", "tests/ops"],
+                      max(30.0, check.left() - BENCHMARK - REGISTRATION))
+        check.command("registration on CUDA", [*tests, "cuda", "tests/registration/test_device.py"],
+                      max(20.0, min(REGISTRATION, check.left() - BENCHMARK)))
         sanitize(check)
         result = benchmark(check)
         from benchmarks import cuda_kernels

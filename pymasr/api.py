@@ -34,7 +34,7 @@ def register(fixed: Any, moving: Any, *, features: str = "dns", preset: str = "d
             "mind(radius=1, dilation=2)" or "mind + 0.5 * dns"; see :func:`pymasr.features.parse`. The search for a
             start and the rigid, similarity or affine stage compare those of the setting `global_features`.
         preset: "fast", "default" or "accurate".
-        device: "auto", "cpu" or "cuda".
+        device: what computes, "cpu", "cuda", or "auto": CUDA where it can be used, else the CPU.
         fixed_mask, moving_mask: where to compare: anything but zero counts. Taken as images are; an array is on the
             grid of its image.
         fixed_weights: how much each place of the fixed image counts, numbers of at least 0; taken as masks are.

@@ -252,7 +252,7 @@ def _train(chosen: argparse.Namespace) -> None:
     from pymasr.training.loop import train
 
     config = load(chosen.config)
-    device = choose_device(chosen.device, kernels=True)
+    device = choose_device(chosen.device)
     first = int(os.environ.get("RANK", 0)) == 0  # of the processes of torchrun: the others are silent
     with _training_bar(first and not chosen.quiet, config.run.steps) as progress:
         train(config, chosen.output, device=device, stop=chosen.steps, tensorboard=chosen.tensorboard,

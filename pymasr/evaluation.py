@@ -55,7 +55,7 @@ def jacobian_statistics(displacement, geometry: Geometry, mask: torch.Tensor | N
     Args:
         displacement: (D, H, W, 3) vectors d in LPS mm (X, Y, Z), NumPy or tensor.
         geometry: the grid they lie on.
-        mask: bool (D, H, W); all voxels by default.
+        mask: bool (D, H, W), where `displacement` is; all voxels by default.
 
     Returns:
         ``folded``, the share of voxels whose determinant is not positive, and ``std_log_jacobian``, the standard
@@ -63,8 +63,8 @@ def jacobian_statistics(displacement, geometry: Geometry, mask: torch.Tensor | N
     """
     from pymasr.ops import jacobian_determinant
 
-    to_voxels = torch.from_numpy(np.linalg.inv(geometry.voxel_to_physical[:3, :3])).to(torch.float32)
     vectors = torch.as_tensor(displacement).to(torch.float32)
+    to_voxels = torch.from_numpy(np.linalg.inv(geometry.voxel_to_physical[:3, :3])).to(vectors)
     determinant = jacobian_determinant((vectors @ to_voxels.T).permute(3, 0, 1, 2))[0]
     determinant = determinant.flatten() if mask is None else determinant[mask]
     positive = determinant[determinant > 0].double()

@@ -12,7 +12,7 @@ from pymasr.io import Image
 
 def resample(image: Image, grid: Geometry, affine: np.ndarray | None = None, displacement: torch.Tensor | None = None,
              *, outside: float, mode: str = "linear") -> torch.Tensor:
-    """`image` on `grid`, sampled once: float32 (D, H, W).
+    """`image` on `grid`, sampled once, by the device that holds it: float32 (D, H, W).
 
     Args:
         affine: 4 x 4, points of the grid to points of `image` in LPS mm; identity by default.
@@ -20,15 +20,15 @@ def resample(image: Image, grid: Geometry, affine: np.ndarray | None = None, dis
         outside: value beyond the image, which as in ITK reaches half a voxel past the centres of its outermost voxels.
         mode: "linear" or "nearest".
     """
-    matrix = voxel_matrix(grid, image.geometry, affine)
-    inside = torch.ones(grid.shape, dtype=torch.bool)
+    matrix, device = voxel_matrix(grid, image.geometry, affine), image.array.device
+    inside = torch.ones(grid.shape, dtype=torch.bool, device=device)
     for axis, length in enumerate(image.geometry.shape):
-        position = torch.full(grid.shape, matrix[axis, 3], dtype=torch.float64)
+        position = torch.full(grid.shape, matrix[axis, 3], dtype=torch.float64, device=device)
         for k, n in enumerate(grid.shape):
-            steps = torch.arange(n, dtype=torch.float64) * matrix[axis, k]
+            steps = torch.arange(n, dtype=torch.float64, device=device) * matrix[axis, k]
             position += steps.reshape([n if j == k else 1 for j in range(3)])
         if displacement is not None:
             position += displacement[axis]
         inside &= (position >= -0.5) & (position < length - 0.5)
     values = ops.warp(image.array[None], displacement, matrix=torch.from_numpy(matrix), mode=mode, shape=grid.shape)[0]
-    return torch.where(inside, values, values.new_tensor(outside))
+    return torch.where(inside, values, outside)

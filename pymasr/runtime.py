@@ -38,34 +38,31 @@ def info() -> dict:
         "compiler": _C.compiler,
         "instruction_set": {"used": _C.instruction_set(), "best": _C.best_instruction_set()},
         "threads": torch.get_num_threads(),
-        "cuda": {"built": cuda["built"], "devices": cuda["devices"], "kernels": cuda_kernels_obstacle() is None,
-                 "usable": cuda_obstacle() is None, "reason": cuda_obstacle()},
+        "cuda": {"built": cuda["built"], "devices": cuda["devices"], "usable": cuda_obstacle() is None,
+                 "reason": cuda_obstacle()},
     }
 
 
-def cuda_kernels_obstacle() -> str | None:
-    """Why :mod:`pymasr.ops` cannot compute on CUDA tensors; None when it can."""
+def cuda_obstacle() -> str | None:
+    """Why nothing here can compute on a GPU, in one sentence; None when it can."""
     import torch
 
     from pymasr import _C
 
     status = _C.cuda_status()
-    if not status["built"] or status["devices"] < 1:
-        return status["reason"] or "no CUDA device was found"
+    if not status["built"]:
+        return f"this pymasr has no CUDA kernels: {status['reason']}"
+    if status["devices"] < 1:
+        return f"there is no GPU that CUDA can use: {status['reason']}"
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} was built without CUDA, install one that was built with it"
     if not torch.cuda.is_available():
-        return f"torch {torch.__version__} finds no GPU: it may have been built without CUDA"
+        return f"torch {torch.__version__}, built for CUDA {torch.version.cuda}, finds no GPU that it can use"
     return None
 
 
-def cuda_obstacle() -> str | None:
-    """Why a registration cannot run on a GPU; None when it can."""
-    return cuda_kernels_obstacle() or "this version of pymasr registers on the CPU only; its ops do run on CUDA tensors"
-
-
-def choose_device(device: str, *, kernels: bool = False) -> str:
+def choose_device(device: str) -> str:
     """The device to compute on, "cpu" or "cuda", for a wish "auto", "cpu" or "cuda".
-
-    `kernels`: the ops on CUDA tensors are enough, no registration is to run there.
 
     Raises InputError for another name, and for "cuda" where it cannot be used, saying why.
     """
@@ -73,7 +70,7 @@ def choose_device(device: str, *, kernels: bool = False) -> str:
         raise InputError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
     if device == "cpu":
         return "cpu"
-    obstacle = cuda_kernels_obstacle() if kernels else cuda_obstacle()
+    obstacle = cuda_obstacle()
     if device == "cuda" and obstacle:
         raise InputError(f"device cuda cannot be used: {obstacle}")
     return "cpu" if obstacle else "cuda"

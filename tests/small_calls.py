@@ -62,8 +62,16 @@ def fields():
     backward(ops.exponential(field().requires_grad_(True), 3))
 
 
+def search():
+    mask = image(1) > 0.3
+    for dtype in TYPES:
+        ops.displacement_search(image(5, dtype), image(5, dtype).flip(2).contiguous(), (1, 2, 3))
+        ops.displacement_search(image(5, dtype), image(5, dtype).flip(2).contiguous(), 1, coupling=field(), theta=0.1,
+                                weights=image(1), moving_mask=mask)
+
+
 if __name__ == "__main__":
-    for part in (descriptors, warps, fields):
+    for part in (descriptors, warps, fields, search):
         part()
         if DEVICE == "cuda":
             torch.cuda.synchronize()

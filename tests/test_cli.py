@@ -343,8 +343,8 @@ def test_info(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["versions"]["pymasr"] == __version__
     assert facts["instruction_set"] == {"used": _C.instruction_set(), "best": _C.best_instruction_set()}
-    assert facts["cuda"]["usable"] or facts["cuda"]["reason"]
-    assert facts["cuda"]["kernels"] or not facts["cuda"]["usable"]
+    assert facts["cuda"]["usable"] == (facts["cuda"]["reason"] is None)
+    assert facts["cuda"]["built"] or not facts["cuda"]["usable"]
 
 
 def test_help_does_not_wait_for_torch():

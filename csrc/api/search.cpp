@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "cpu/search.h"
+#include "cuda/ops.h"
 
 namespace masr {
 namespace {
@@ -44,13 +45,15 @@ void check_arguments(const DisplacementSearch& in, const View& displacement, con
 
 }  // namespace
 
-void displacement_search(const DisplacementSearch& input, const View& displacement, const View& cost) {
+void displacement_search(const DisplacementSearch& input, const View& displacement, const View& cost,
+                         const Execution& execution) {
   check_arguments(input, displacement, cost);
-  check(!on_cuda("displacement_search", {{"fixed", input.fixed}, {"moving", input.moving}, {"weights", input.weights},
-                                         {"moving_mask", input.moving_mask}, {"coupling", input.coupling},
-                                         {"displacement", displacement}, {"cost", cost}}),
-        "displacement_search", [] { return "there is no CUDA kernel for it yet; pass CPU tensors"; });
-  if (!cost.empty()) MASR_PICK(displacement_search)(input, displacement, cost);
+  const bool cuda = on_cuda(op, {{"fixed", input.fixed}, {"moving", input.moving}, {"weights", input.weights},
+                                 {"moving_mask", input.moving_mask}, {"coupling", input.coupling},
+                                 {"displacement", displacement}, {"cost", cost}});
+  if (cost.empty()) return;
+  if (cuda) return cuda::displacement_search(input, displacement, cost, execution);
+  MASR_PICK(displacement_search)(input, displacement, cost);
 }
 
 }  // namespace masr

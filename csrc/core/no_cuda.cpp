@@ -49,6 +49,9 @@ void bending_energy(const View&, const double (&)[3][3], const View&, const View
 }
 void scale_field(const View&, float, const View&, const Execution&) { refuse("exponential"); }
 void add_field(const View&, const View&, const Execution&) { refuse("compose"); }
+void displacement_search(const DisplacementSearch&, const View&, const View&, const Execution&) {
+  refuse("displacement_search");
+}
 void jacobian_determinant(const View&, const View&, const Execution&) { refuse("jacobian_determinant"); }
 void jacobian_determinant_backward(const View&, const View&, const View&, const Execution&) {
   refuse("jacobian_determinant_backward");

@@ -206,7 +206,7 @@ class Block {
         vec cost;  // NaN where this displacement is no candidate: then no comparison holds
         if constexpr (counted) {
           const vec count = total[1], share = square_root(count * inverse_count);
-          cost = total[0] * scale / count * share + level * (1.0f - share);
+          cost = search_cost(total[0], count, share, level, scale);
           cost = load(valid + s + x) > 0.0f ? cost : splat(__builtin_nanf(""));
         } else {
           const float* const share = share_.data() + 2 * s * pitch_ + x;

@@ -155,9 +155,9 @@ class Volumes {
         own += f * f;
         product += f * load(sums + c * fixed_pitch + x);
       }
-      const vec squared = own * count - 2.0f * product + load(sums + channels * fixed_pitch + x);
+      const vec squares = load(sums + channels * fixed_pitch + x);
       const vec weight = count > 0.0f ? load(cells + channels * fixed_pitch + x) : vec{};
-      const vec mean = maximum(squared / (count * float(channels)), vec{});
+      const vec mean = maximum(mean_difference(own, product, squares, count, float(channels)), vec{});
       store(to + x, weight > 0.0f ? weight * mean : vec{});
       store(to + fixed_pitch + x, weight);
     }

@@ -7,6 +7,7 @@
 #include "core/dns.h"
 #include "core/warp.h"
 #include "masr/execution.h"
+#include "masr/search.h"
 #include "masr/warp_ssd.h"
 
 namespace masr::cuda {
@@ -43,6 +44,9 @@ void bending_energy(const View& field, const double (&weight)[3][3], const View&
 void scale_field(const View& source, float factor, const View& target, const Execution& execution);
 /// target += source
 void add_field(const View& source, const View& target, const Execution& execution);
+
+void displacement_search(const DisplacementSearch& input, const View& displacement, const View& cost,
+                         const Execution& execution);
 
 void jacobian_determinant(const View& displacement, const View& out, const Execution& execution);
 void jacobian_determinant_backward(const View& displacement, const View& gradient, const View& out,

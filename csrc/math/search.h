@@ -27,6 +27,20 @@ struct SearchWindow {
   }
 };
 
+/// Mean, over `count` cells m of a window, of the squared difference per channel to a cell f, from |f|^2, the product of f
+/// with the sum of m, and the sum of |m|^2. Of floats, or of vectors of them.
+template <class V>
+MASR_INLINE V mean_difference(V own, V product, V squares, V count, float channels) {
+  return (own * count - 2.0f * product + squares) / (count * channels);
+}
+
+/// Cost of a displacement, see DisplacementSearch, from the weighted sum `total` of squared differences over cells that
+/// count `count`; `share` is the root of their share, `scale` 1 / the number of channels.
+template <class V>
+MASR_INLINE V search_cost(V total, V count, V share, V level, float scale) {
+  return total * scale / count * share + level * (1.0f - share);
+}
+
 /// The whole number in [-radius, radius] nearest to u, of two equally near ones the smaller; 0 for NaN.
 MASR_HOST_DEVICE inline float nearest_step(float u, std::int32_t radius) {
   const float size = u < 0 ? -u : u;

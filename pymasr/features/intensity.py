@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 
+from pymasr import numerics
 from pymasr.errors import InputError
 
 #: Percentiles are taken over at most about this many voxels, on a regular subset of the volume.
@@ -53,14 +53,14 @@ def intensity_range(image: torch.Tensor, *, name: str = "image") -> tuple[float,
         InputError: every voxel is the same.
     """
     step = max(1, round((image.numel() / SAMPLES) ** (1 / 3)))
-    values = image.detach()[::step, ::step, ::step].cpu().numpy().ravel()
-    bottom, top = float(values.min()), float(np.percentile(values, 99.5))
+    values = image.detach()[::step, ::step, ::step].flatten()
+    bottom, top = float(values.min()), numerics.percentiles(values, [99.5])[0]
     if not top > bottom:
         top = float(values.max())
     foreground = values[values > bottom + BACKGROUND_SHARE * (top - bottom)]
-    if foreground.size == 0:
+    if foreground.numel() == 0:
         raise InputError(f"the {name} has no foreground: every voxel is {bottom:g}")
-    low, high = (float(p) for p in np.percentile(foreground, (1, 99)))
+    low, high = numerics.percentiles(foreground, [1, 99])
     return bottom if not high > low else low, high  # a binary image: its background is the other value
 
 
@@ -79,8 +79,9 @@ def noise_level(image: torch.Tensor) -> float:
     for axis in range(3):
         blocks = blocks.unfold(axis, BLOCK, step)
     blocks = blocks.reshape(-1, BLOCK, BLOCK, BLOCK)
-    blocks = blocks[(blocks.amin((1, 2, 3)) > 0) & (blocks.amax((1, 2, 3)) < 1)].double().numpy()
+    blocks = blocks[(blocks.amin((1, 2, 3)) > 0) & (blocks.amax((1, 2, 3)) < 1)].double()
     if len(blocks) < FEWEST_BLOCKS:
         return 0.0
-    energies = [(np.diff(blocks, 4, axis=axis) ** 2).mean((1, 2, 3)) / 70 for axis in (1, 2, 3)]
-    return math.sqrt(max(float(np.percentile(energy, 10)) for energy in energies))
+    differences = [torch.diff(blocks, 4, dim=axis) for axis in (1, 2, 3)]
+    energies = [numerics.total(d.square(), (1, 2, 3)) / d[0].numel() / 70 for d in differences]
+    return math.sqrt(max(numerics.percentiles(energy, [10])[0] for energy in energies))

@@ -199,7 +199,8 @@ def exponential(velocity: torch.Tensor, steps: int = 7, out: torch.Tensor | None
 
 
 @numpy_entry
-def exponential_backward(velocity: torch.Tensor, gradient: torch.Tensor, steps: int = 7) -> torch.Tensor:
+def exponential_backward(velocity: torch.Tensor, gradient: torch.Tensor, steps: int = 7, *,
+                         deterministic: bool | None = None) -> torch.Tensor:
     """Gradient of a loss to `velocity` from its gradient to ``exponential(velocity, steps)``, without a graph: for
     optimisers that do their own steps.
 
@@ -207,6 +208,7 @@ def exponential_backward(velocity: torch.Tensor, gradient: torch.Tensor, steps: 
         velocity: as in :func:`exponential`.
         gradient: of the loss to the displacement, shaped as `velocity`, float32.
         steps: as in :func:`exponential`.
+        deterministic: of the gradient on CUDA, as in :func:`pymasr.ops.warp`.
 
     Returns:
         The gradient, shaped as `velocity`. Not differentiable. Computes the intermediate fields again and keeps
@@ -218,4 +220,5 @@ def exponential_backward(velocity: torch.Tensor, gradient: torch.Tensor, steps: 
     _require_field(op, "velocity", velocity)
     _require_field(op, "gradient", gradient, velocity)
     _require_steps(op, steps)
-    return as_rank(_exponential_backward(batched(velocity), steps, batched(gradient)), velocity)
+    return as_rank(_exponential_backward(batched(velocity), steps, batched(gradient), in_fixed_order(deterministic)),
+                   velocity)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from pymasr import ops
+from pymasr import numerics, ops
 from pymasr.registration.optimiser import OPTIMISERS, Schedule
 from pymasr.registration.robust import robust_weights
 from pymasr.registration.similarity import Similarity
@@ -51,7 +51,7 @@ class Displacements:
 
     def __init__(self, pair: Similarity, transform: np.ndarray, spacing: int):
         """`transform`: 4 x 4 LPS; `spacing`: voxels of the level between control points."""
-        self.comparisons = [(pair, torch.from_numpy(pair.matrix(transform)))]
+        self.comparisons = [(pair, pair.placed_matrix(transform))]
         self._grid, self._spacing, self._mm = pair.fixed.geometry, spacing, pair.spacing
 
     def start(self, displacement: Spline) -> Spline:
@@ -85,7 +85,7 @@ def deformable_level(model: Displacements | Velocities, spline: Spline, descent:
     """
     mm, share = model.comparisons[0][0].spacing, 1 / len(model.comparisons)
     distance = (spline.spacing * spline.geometry.spacing[0],) * 3
-    gradients = [torch.empty((3, *pair.fixed.geometry.shape)) for pair, _ in model.comparisons]
+    gradients = [torch.empty((3, *pair.fixed.geometry.shape), device=pair.device) for pair, _ in model.comparisons]
     to_control = torch.empty_like(spline.control)
 
     def descend(pairs: list[Similarity], control: torch.Tensor, schedule: Schedule) -> torch.Tensor:
@@ -93,7 +93,8 @@ def deformable_level(model: Displacements | Velocities, spline: Spline, descent:
             similarity = sum(share * pair.deformable_step(field, matrix, out=gradient)
                              for pair, (_, matrix), field, gradient
                              in zip(pairs, model.comparisons, model.fields(control), gradients, strict=True))
-            bending = descent.weight * float(ops.bending_energy(control, distance, out=to_control)[0])
+            bending = descent.weight * ops.bending_energy(control, distance, out=to_control)[0]
+            similarity, bending = numerics.read(similarity, bending)
             report(similarity, bending)
             gradient = model.gradient(gradients).mul_(share / pairs[0].norm).add_(to_control, alpha=descent.weight)
             return similarity + bending, gradient

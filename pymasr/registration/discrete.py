@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pymasr import ops
+from pymasr import numerics, ops
 from pymasr.registration import grids
 from pymasr.registration.grids import Volume
 from pymasr.registration.moments import moments, random_pair_ssd
@@ -42,10 +42,10 @@ def discrete_start(pair: Similarity, transform: np.ndarray, spacing: int, radius
     fixed, moving = _cells(pair, transform, spacing)
     norm = float(random_pair_ssd(moments(fixed), moments(moving)).mean())
     if not norm > 0:  # all cells are alike: there is nothing to search for
-        return Spline.zero(pair.fixed.geometry, CONTROL_SPACING * spacing)
+        return Spline.zero(pair.fixed.geometry, CONTROL_SPACING * spacing, pair.device)
     thetas = [theta * norm for theta in thetas]
 
-    forward = _search(fixed, moving, radius, thetas, lambda cost: report(cost / norm, 0.0))
+    forward = _search(fixed, moving, radius, thetas, lambda cost: report(float(cost) / norm, 0.0))
     backward = _search(replace(moving, mask=fixed.weigh(moving.mask)), fixed, radius, thetas, lambda cost: None)
     field = consistent(forward, backward)[0]
     # cells of the fixed grid -> mm along the axes of the moving grid
@@ -67,7 +67,7 @@ def consistent(forward: torch.Tensor, backward: torch.Tensor) -> tuple[torch.Ten
 
 def _cells(pair: Similarity, transform: np.ndarray, spacing: int) -> tuple[Volume, Volume]:
     """Means of the descriptors over the cells of the fixed grid, the moving ones taken through the transform."""
-    matrix = torch.from_numpy(pair.matrix(transform))
+    matrix = pair.placed_matrix(transform)
     multiple = 1 if pair.fixed.geometry.shape[0] == 1 else spacing
     parts = [[grids.block_means(part.float(), spacing) for part in (slab.fixed, slab.moving, slab.valid)]
              for slab in pair.aligned(matrix, multiple=multiple)]
@@ -79,15 +79,16 @@ def _cells(pair: Similarity, transform: np.ndarray, spacing: int) -> tuple[Volum
 
 
 def _search(fixed: Volume, moving: Volume, radius: int, thetas: Sequence[float],
-            tell: Callable[[float], None]) -> torch.Tensor:
-    """Displacements (3, D, H, W) in cells: one pass without coupling, then one for each weight."""
+            tell: Callable[[torch.Tensor], None]) -> torch.Tensor:
+    """Displacements (3, D, H, W) in cells: one pass without coupling, then one for each weight. `tell` is given the
+    mean cost after each."""
     window = [0 if n == 1 else radius for n in fixed.geometry.shape]
     masks = {"weights": fixed.mask, "moving_mask": moving.partners}
     field = None
     for theta in (0.0, *thetas):
         field, cost = ops.displacement_search(fixed.array, moving.array, window, coupling=field, theta=theta, **masks)
         known = cost.isfinite()
-        tell(float(np.mean(cost[known].numpy(), dtype=np.float64)) if bool(known.any()) else np.nan)
+        tell(numerics.mean_of(cost, known))
         field = _smoothed(field, known.float())
     return field
 

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from pymasr import runtime
 from pymasr._stages import stage
 from pymasr.errors import InputError
 from pymasr.features import noise_level, normalise, parse
@@ -59,7 +60,8 @@ class Solution:
     Attributes:
         affine: 4 x 4 float64, LPS mm, fixed points to moving points.
         displacement: (3, D, H, W) float32 on the fixed image's grid, voxels of the moving image: fixed voxel v lies at
-            M (v, 1) + displacement[v] in the moving image, M = voxel_matrix(fixed, moving, affine).
+            M (v, 1) + displacement[v] in the moving image, M = voxel_matrix(fixed, moving, affine). On the device that
+            computed it.
         similarity_before, similarity_after: DSIR-SSD of the finest level divided by that of random pairs of voxels, at
             the start and at the end; 0 is a perfect match, about 1 none.
         history: one dict an iteration: stage, level, iteration, loss, similarity, regularisation.
@@ -78,6 +80,17 @@ class Solution:
     stages: list[dict[str, Any]]
     warnings: list[str]
     working: dict[str, Any] = field(default_factory=dict)
+
+
+class _Placed(NamedTuple):
+    """An image on the device that computes."""
+
+    array: torch.Tensor
+    geometry: Geometry
+
+    @classmethod
+    def on(cls, device: torch.device, image) -> _Placed | None:
+        return None if image is None else cls(image.array.to(device), image.geometry)
 
 
 @dataclass
@@ -113,8 +126,8 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
 
     The images may differ in modality, size, spacing, origin, direction. Descriptors are compared on isotropic working
     grids (:mod:`pymasr.registration.grids`). A start is chosen; then an affine (or rigid, or similarity) transform, and
-    after it, from a dense search on a coarse grid, a deformation are sought, both from coarse to fine. The same input
-    and settings give the same bits, whatever the number of threads.
+    after it, from a dense search on a coarse grid, a deformation are sought, both from coarse to fine. On the CPU the
+    same input and settings give the same bits, whatever the number of threads.
 
     Args:
         fixed, moving: images (an `array` (D, H, W) and its `geometry`), see :class:`pymasr.io.Image`.
@@ -128,10 +141,14 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
 
     Raises:
         InputError: the images have no contrast or don't overlap in space at the start, a mask is empty, nothing in the
-            fixed mask lies in the moving one, `initial` is neither a start's name nor an invertible 4 x 4 matrix.
+            fixed mask lies in the moving one, `initial` is neither a start's name nor an invertible 4 x 4 matrix,
+            `settings.device` is "cuda" and that cannot be used.
     """
     log = _Log(progress)
+    device = torch.device(runtime.choose_device(settings.device))
     with log.stage("preparation"):
+        fixed, moving, fixed_mask, moving_mask, fixed_weights = (
+            _Placed.on(device, image) for image in (fixed, moving, fixed_mask, moving_mask, fixed_weights))
         values = {name: normalise(image.array, window, name=f"{name} image")
                   for name, image, window in (("fixed", fixed, settings.fixed_window),
                                               ("moving", moving, settings.moving_window))}
@@ -159,7 +176,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
 
     def on_grid_for(transform: np.ndarray) -> Volume:
         grid = grid_for(transform)
-        mask = grids.inside(moving.geometry, grid)
+        mask = grids.inside(moving.geometry, grid, device)
         if moving_mask is not None:
             given = _mask(moving_mask, grid, "moving mask")
             mask = given if mask is None else mask * given
@@ -205,7 +222,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
             to_moving = np.linalg.inv(moving.geometry.voxel_to_physical)[:3, :3] @ grids.axes(finest.moving.geometry)
             displacement = spline.dense(to_moving, fixed.geometry)
         else:
-            displacement = torch.zeros((3, *fixed.geometry.shape))
+            displacement = torch.zeros((3, *fixed.geometry.shape), device=device)
     if not after < before:
         log.warnings.append("The images don't match better than before: they were aligned already, or their "
                             "orientation or contrast is wrong.")
@@ -254,7 +271,7 @@ def _deform(pairs: Pairs, transform: np.ndarray, spline: Spline | None, settings
                  Displacements(pair, transform, level.spacing))
         if number == 1:
             _require_comparison(pair.value(transform))
-            spline = model.start(spline or Spline.zero(pair.fixed.geometry, level.spacing))
+            spline = model.start(spline or Spline.zero(pair.fixed.geometry, level.spacing, pair.device))
         schedule = Schedule(settings.learning_rate, level.iterations, settings.tolerance, settings.final_rate)
         descent = Descent(weight, schedule, settings.optimiser, settings.robust)
         spline = deformable_level(model, model.refitted(spline), descent,

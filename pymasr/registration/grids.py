@@ -42,6 +42,11 @@ class Volume:
     support: torch.Tensor | None = None
 
     @property
+    def device(self) -> torch.device:
+        """What holds the tensors."""
+        return self.array.device
+
+    @property
     def partners(self) -> torch.Tensor | None:
         """Above 0.5 where voxels of the other image may find their partners."""
         return self.mask if self.support is None else self.support
@@ -187,13 +192,13 @@ def resample_weights(array: torch.Tensor, source: Geometry, grid: Geometry) -> t
     return ops.warp(array[None], matrix=torch.from_numpy(voxel_matrix(grid, source)), padding="zeros", shape=grid.shape)
 
 
-def inside(source: Geometry, grid: Geometry) -> torch.Tensor | None:
-    """1 at voxels of `grid` that lie in the volume of `source`, (1, D, H, W); None when all do."""
+def inside(source: Geometry, grid: Geometry, device: torch.device | str = "cpu") -> torch.Tensor | None:
+    """1 at voxels of `grid` that lie in the volume of `source`, (1, D, H, W) on `device`; None when all do."""
     if grid is source:
         return None
     matrix = voxel_matrix(grid, source)
-    steps = [torch.arange(n, dtype=torch.float32) for n in grid.shape]
-    result = torch.ones(grid.shape, dtype=torch.bool)
+    steps = [torch.arange(n, dtype=torch.float32, device=device) for n in grid.shape]
+    result = torch.ones(grid.shape, dtype=torch.bool, device=device)
     for k, n in enumerate(source.shape):
         position = (float(matrix[k, 0]) * steps[0][:, None, None] + float(matrix[k, 1]) * steps[1][:, None]
                     + (float(matrix[k, 2]) * steps[2] + float(matrix[k, 3])))

@@ -7,13 +7,13 @@ a voxel. Where it doesn't, Newton's method with halved steps goes on; what it le
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from pymasr import ops
+from pymasr import numerics, ops
 
 #: How far y + e + d(y + e) may be from y, voxels.
 TOLERANCE = 1e-3
@@ -58,7 +58,7 @@ def invert(displacement: torch.Tensor) -> Inverse:
     padding = _reach(displacement)
     shape = [n + before + after for n, (before, after) in zip(displacement.shape[1:], padding, strict=True)]
     result = displacement.new_empty((3, *shape))
-    unconverged = torch.empty(shape, dtype=torch.bool)
+    unconverged = torch.empty(shape, dtype=torch.bool, device=displacement.device)
     planes = max(1, SLAB // (shape[1] * shape[2]))
     for first in range(0, shape[0], planes):
         slab = slice(first, min(first + planes, shape[0]))
@@ -71,23 +71,24 @@ def invert(displacement: torch.Tensor) -> Inverse:
 def residual(displacement: torch.Tensor, inverse: Inverse) -> torch.Tensor:
     """T^-1(T(v)) - v at every voxel v of the map T, the inverse interpolated linearly: (3, D, H, W), voxels."""
     origin = [before for before, _ in inverse.padding]
-    return ops.warp(inverse.displacement, displacement, matrix=_shift(origin)).add_(displacement)
+    return ops.warp(inverse.displacement, displacement, matrix=_shift(origin, displacement)).add_(displacement)
 
 
 def _reach(displacement: torch.Tensor) -> tuple[tuple[int, int], ...]:
     """Voxels that v + displacement[v] goes beyond the grid, and one more, before and after each axis."""
     padding = []
     for axis, n in enumerate(displacement.shape[1:]):
-        steps = torch.arange(n, dtype=torch.float32).reshape([n if k == axis else 1 for k in range(3)])
-        at = displacement[axis] + steps
-        padding.append((max(0, int(np.ceil(-float(at.min())))) + 1, max(0, int(np.ceil(float(at.max()) - n + 1))) + 1))
+        steps = torch.arange(n, dtype=torch.float32, device=displacement.device)
+        at = displacement[axis] + steps.reshape([n if k == axis else 1 for k in range(3)])
+        least, largest = numerics.read(at.min(), at.max())
+        padding.append((max(0, math.ceil(-least)) + 1, max(0, math.ceil(largest - n + 1)) + 1))
     return tuple(padding)
 
 
 def _fixed_point(displacement: torch.Tensor, origin: Sequence[int], shape: Sequence[int],
                  unconverged: torch.Tensor) -> torch.Tensor:
     """The inverse at a slab of `shape` whose first voxel is `origin`; where it isn't found yet is marked."""
-    matrix = _shift(origin)
+    matrix = _shift(origin, displacement)
     estimate, moved = displacement.new_zeros(shape), displacement.new_empty(shape)
     for step in range(FIXED_POINT_STEPS):
         ops.warp(displacement, estimate, matrix=matrix, out=moved)
@@ -103,17 +104,17 @@ def _newton(displacement: torch.Tensor, origin: Sequence[int], result: torch.Ten
             unconverged: torch.Tensor) -> None:
     """Go on at the marked points; takes their marks away where it succeeds."""
     index = unconverged.nonzero()
-    goal = (index + torch.tensor(origin)).T.float()
+    goal = (index + torch.tensor(origin, device=index.device)).T.float()
     point = goal + result[:, unconverged]
     error = _at(displacement, point) + point - goal
-    todo = torch.arange(len(index))
+    todo = torch.arange(len(index), device=index.device)
     for step in range(NEWTON_STEPS):
         left = todo[error[:, todo].square().sum(0) > TOLERANCE ** 2]
         if not len(left) or (step > 2 and len(left) > STALLED * len(todo)):
             break
         todo = left
         change = _newton_step(displacement, point[:, todo], error[:, todo])
-        trying = torch.arange(len(todo))
+        trying = torch.arange(len(todo), device=todo.device)
         for halving in range(HALVINGS):
             at = todo[trying]
             tried = point[:, at] - 0.5 ** halving * change[:, trying]
@@ -129,22 +130,25 @@ def _newton(displacement: torch.Tensor, origin: Sequence[int], result: torch.Ten
 
 def _newton_step(displacement: torch.Tensor, point: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
     """(I + grad d)^-1 error at (3, N) points, the gradient by central differences over half a voxel."""
-    jacobian = np.empty((point.shape[1], 3, 3))
+    jacobian = error.new_empty((point.shape[1], 3, 3), dtype=torch.float64)
     for axis in range(3):
-        offset = torch.zeros(3, 1)
+        offset = point.new_zeros((3, 1))
         offset[axis] = 0.25
         difference = (_at(displacement, point + offset) - _at(displacement, point - offset)) / 0.5
-        jacobian[:, :, axis] = difference.T.numpy()
-    jacobian += np.eye(3)
-    singular = np.abs(np.linalg.det(jacobian)) < 1e-3
-    jacobian[singular] = np.eye(3)
-    return torch.from_numpy(np.linalg.solve(jacobian, error.T.double().numpy()[..., None])[..., 0].T).float()
+        jacobian[:, :, axis] = difference.T
+    unity = torch.eye(3, dtype=torch.float64, device=point.device)
+    jacobian += unity
+    singular = torch.linalg.det(jacobian).abs() < 1e-3
+    return numerics.solve(torch.where(singular[:, None, None], unity, jacobian), error.T.double()).T.float()
 
 
 def _at(field: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """`field` (3, D, H, W) at (3, N) points in its voxels."""
-    return ops.warp(field, points[:, None, None].contiguous(), matrix=torch.zeros(3, 4, dtype=torch.float64))[:, 0, 0]
+    nowhere = torch.zeros(3, 4, dtype=torch.float64, device=field.device)
+    return ops.warp(field, points[:, None, None].contiguous(), matrix=nowhere)[:, 0, 0]
 
 
-def _shift(origin: Sequence[int]) -> torch.Tensor:
-    return torch.cat([torch.eye(3, dtype=torch.float64), torch.tensor(origin, dtype=torch.float64)[:, None]], 1)
+def _shift(origin: Sequence[int], field: torch.Tensor) -> torch.Tensor:
+    """The matrix (3, 4) of a shift by `origin`, where `field` is."""
+    shift = torch.tensor(origin, dtype=torch.float64)[:, None]
+    return torch.cat([torch.eye(3, dtype=torch.float64), shift], 1).to(field.device)

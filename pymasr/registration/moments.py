@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from pymasr import numerics
 from pymasr.registration.comparison import FeatureMaker
 from pymasr.registration.grids import Volume
 from pymasr.registration.similarity import PART, slabs
@@ -23,7 +24,7 @@ def random_pair_ssd(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def moments(volume: Volume, maker: FeatureMaker | None = None) -> np.ndarray:
     """Weighted mean and mean square (2, C) of every channel of a feature volume, or of the features that `maker` makes
-    of an image, slab by slab. In NumPy: one thread, so the same bits for any number of them."""
+    of an image, slab by slab."""
     shape = volume.geometry.shape
     step = max(1, round((math.prod(shape) / SAMPLES) ** (1 / 3)))
     steps = [min(step, n) for n in shape]
@@ -31,11 +32,12 @@ def moments(volume: Volume, maker: FeatureMaker | None = None) -> np.ndarray:
     values, weights = [], []
     for planes in slabs(shape, PART, steps[0]) if maker else [slice(0, shape[0])]:
         features = maker.part(volume.array[0], (planes, slice(None), slice(None))) if maker else volume.array
-        mask = torch.ones((1, *shape)) if volume.mask is None else volume.mask
-        values.append(features[chosen].flatten(1).double().numpy())
-        weights.append(mask[:, planes][chosen].flatten().double().numpy())
-    values, weights = np.concatenate(values, 1), np.concatenate(weights)
-    if not weights.any():
-        weights = np.ones_like(weights)
-    weights = weights / weights.sum()
-    return np.stack([(values * weights).sum(1), (values ** 2 * weights).sum(1)])
+        mask = features.new_ones((1, *shape)) if volume.mask is None else volume.mask
+        values.append(features[chosen].flatten(1).double())
+        weights.append(mask[:, planes][chosen].flatten().double())
+    values = values[0] if len(values) == 1 else torch.cat(values, 1)
+    weights = torch.cat(weights)
+    weights = torch.where(weights.any(), weights, 1.0)
+    weights = weights / numerics.total(weights)
+    sums = [numerics.total(power * weights, 1) for power in (values, values.square())]
+    return torch.stack(sums).cpu().numpy()

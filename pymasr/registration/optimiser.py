@@ -1,7 +1,7 @@
 """Descent of a loss over one tensor, without a graph: L-BFGS (Liu and Nocedal, Mathematical Programming 45, 1989) and
 Adam (Kingma and Ba, ICLR 2015).
 
-Sums over the tensor are taken in NumPy: one thread, so the bits don't depend on the number of threads.
+What an iteration decides by comes to the host, a few numbers at a time; everything else stays on the tensor's device.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from pymasr import numerics
 from pymasr.registration.convergence import Convergence
 
 #: Loss and gradient at a point; the gradient may be overwritten by the next call.
@@ -46,15 +46,15 @@ def lbfgs(objective: Objective, start: torch.Tensor, schedule: Schedule, memory:
     x, (loss, gradient) = start, _copied(objective(start))
     convergence = Convergence(schedule.tolerance, window=3)
     convergence.reached(loss)
-    steps: deque[tuple[torch.Tensor, torch.Tensor, float]] = deque(maxlen=memory)
+    steps: deque[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = deque(maxlen=memory)
     evaluations = 1
     while evaluations < schedule.iterations:
         direction = _two_loops(gradient, steps)
-        slope = _dot(direction, gradient)
+        slope, largest = _measured(direction, gradient)
         if not slope < 0:  # rounding has spoilt what was learnt
             steps.clear()
-            direction, slope = -gradient, -_dot(gradient, gradient)
-        largest = float(direction.abs().max())
+            direction = -gradient
+            slope, largest = _measured(direction, gradient)
         if not largest > 0 or not math.isfinite(largest):
             break
         length = 1.0 if steps else schedule.rate / largest
@@ -73,8 +73,8 @@ def lbfgs(objective: Objective, start: torch.Tensor, schedule: Schedule, memory:
         else:
             return x
         step, change = trial - x, trial_gradient - gradient
-        curvature = _dot(step, change)
-        if curvature > 1e-10 * _dot(change, change):
+        curvature = numerics.dot(step, change)
+        if bool(curvature > 1e-10 * numerics.dot(change, change)):
             steps.append((step, change, curvature))
         x, loss, gradient = trial, trial_loss, trial_gradient.clone()
         if convergence.reached(loss):
@@ -90,18 +90,19 @@ def _two_loops(gradient: torch.Tensor, steps: deque) -> torch.Tensor:
     """Minus the inverse Hessian, as far as the steps tell, times the gradient."""
     direction, shares = -gradient, []
     for step, change, curvature in reversed(steps):
-        shares.append(_dot(step, direction) / curvature)
-        direction.add_(change, alpha=-shares[-1])
+        shares.append(numerics.dot(step, direction) / curvature)
+        numerics.add_scaled(direction, change, -shares[-1])
     if steps:
         _, change, curvature = steps[-1]
-        direction.mul_(curvature / _dot(change, change))
+        direction.mul_(curvature / numerics.dot(change, change))
     for (step, change, curvature), share in zip(steps, reversed(shares), strict=True):
-        direction.add_(step, alpha=share - _dot(change, direction) / curvature)
+        numerics.add_scaled(direction, step, share - numerics.dot(change, direction) / curvature)
     return direction
 
 
-def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a.double().numpy() * b.double().numpy()).sum())
+def _measured(direction: torch.Tensor, gradient: torch.Tensor) -> list[float]:
+    """Slope of the loss along `direction`, and its largest entry."""
+    return numerics.read(numerics.dot(direction, gradient), direction.abs().max())
 
 
 def adam(objective: Objective, start: torch.Tensor, schedule: Schedule) -> torch.Tensor:
@@ -146,7 +147,8 @@ class Adam:
     def step(self, gradient: torch.Tensor) -> None:
         """One step down."""
         if self.epsilon == 0:
-            self.epsilon = self.EPSILON * math.sqrt(float(np.mean(gradient.double().numpy() ** 2))) or 1e-30
+            square, = numerics.read(numerics.dot(gradient, gradient))
+            self.epsilon = self.EPSILON * math.sqrt(square / gradient.numel()) or 1e-30
         decay = self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * self.step_count / self.iterations))
         self.step_count += 1
         self.first.mul_(self.BETA1).add_(gradient, alpha=1 - self.BETA1)

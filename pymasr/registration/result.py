@@ -43,7 +43,7 @@ class Registration:
                  context: dict | None = None, stages: list[dict] | None = None):
         """`stages` are those before the engine's."""
         self.fixed, self.moving, self.solution, self.fixed_mask = fixed, moving, solution, fixed_mask
-        self._field = solution.displacement.detach().cpu()
+        self._field = solution.displacement.detach()  # everything is computed where it is, and then brought to the CPU
         self.outside = float(moving.array.min())
         self.context = context or {}
         self._stages = [*(stages or []), *solution.stages]
@@ -87,7 +87,7 @@ class Registration:
                                    origin=tuple((to_mm @ [*before, 1])[:3]))
         composite = sitk.CompositeTransform(3)
         composite.AddTransform(sitk.DisplacementFieldTransform(vectors_to_sitk(
-            _apply(to_mm[:3, :3], inverse.displacement).numpy(), grid)))
+            _apply(to_mm[:3, :3], inverse.displacement).cpu().numpy(), grid)))
         composite.AddTransform(affine_transform(np.linalg.inv(np.asarray(self.solution.affine, float))))
         return composite
 
@@ -100,16 +100,16 @@ class Registration:
 
     @functools.cached_property
     def warped_array(self) -> torch.Tensor:
-        """``warped`` as a tensor (D, H, W)."""
-        return resample(self.moving, self.fixed.geometry, self.solution.affine, self._field,
-                        outside=self.outside)
+        """``warped`` as a tensor (D, H, W), on the CPU."""
+        moving = dataclasses.replace(self.moving, array=self.moving.array.to(self._field.device))
+        return resample(moving, self.fixed.geometry, self.solution.affine, self._field, outside=self.outside).cpu()
 
     @functools.cached_property
     def displacement(self) -> sitk.Image:
         """The total map T(x) - x in LPS mm, affine included: a float32 vector image on the fixed grid."""
         from pymasr.sitk import vectors_to_sitk
 
-        return vectors_to_sitk(self._total_displacement, self.fixed.geometry)
+        return vectors_to_sitk(self._total_displacement.cpu(), self.fixed.geometry)
 
     @property
     def report(self) -> dict:
@@ -175,15 +175,16 @@ class Registration:
 
     @functools.cached_property
     def deformation(self) -> torch.Tensor:
-        """d of T(x) = A(x + d(x)): float64 (D, H, W, 3), vectors (X, Y, Z) in LPS mm."""
+        """d of T(x) = A(x + d(x)): float64 (D, H, W, 3), vectors (X, Y, Z) in LPS mm, on the CPU."""
         linear = np.asarray(self.solution.affine, float)[:3, :3]
         to_mm = np.linalg.solve(linear, self.moving.geometry.voxel_to_physical[:3, :3])
-        return _apply(to_mm, self._field)
+        return _apply(to_mm, self._field).cpu()
 
     @functools.cached_property
     def _region(self) -> torch.Tensor:
         """bool (D, H, W): the voxels that the report's statistics are over."""
-        return foreground(self.fixed.array) if self.fixed_mask is None else self.fixed_mask.array != 0
+        region = foreground(self.fixed.array) if self.fixed_mask is None else self.fixed_mask.array != 0
+        return region.to(self._field.device)
 
     @functools.cached_property
     def _folding(self) -> dict[str, float]:
@@ -195,13 +196,14 @@ class Registration:
 
     @functools.cached_property
     def _inversion(self) -> tuple[Inverse, torch.Tensor, torch.Tensor]:
-        """The inverse of x + d(x), and at the voxels of the region |T^-1(T(x)) - x| and |d(x)|, mm: (N,)."""
+        """The inverse of x + d(x), and at the voxels of the region |T^-1(T(x)) - x| and |d(x)|, mm: (N,), on the
+        CPU."""
         to_mm = np.linalg.solve(np.asarray(self.solution.affine, float)[:3, :3],
                                 self.moving.geometry.voxel_to_physical[:3, :3])
         matrix = np.linalg.solve(self.fixed.geometry.voxel_to_physical[:3, :3], to_mm)
         voxels = torch.stack([sum(float(matrix[i, k]) * self._field[k] for k in range(3)) for i in range(3)])
         inverse = invert(voxels)
-        return inverse, self._mm(residual(voxels, inverse)), self._mm(voxels)
+        return inverse, self._mm(residual(voxels, inverse)).cpu(), self._mm(voxels).cpu()
 
     def _mm(self, vectors: torch.Tensor) -> torch.Tensor:
         """Lengths in mm (N,) of vectors (3, D, H, W) in voxels of the fixed image, at the voxels of the region."""
@@ -241,8 +243,8 @@ class Registration:
         total = _apply(self.moving.geometry.voxel_to_physical[:3, :3], self._field)
         for axis, length in enumerate(self.fixed.geometry.shape):
             index = torch.arange(length, dtype=torch.float64)[:, None] * torch.from_numpy(affine[:3, axis])
-            total += index.reshape([length if k == axis else 1 for k in range(3)] + [3])
-        total += torch.from_numpy(affine[:3, 3])
+            total += index.reshape([length if k == axis else 1 for k in range(3)] + [3]).to(total.device)
+        total += torch.from_numpy(affine[:3, 3]).to(total.device)
         return total.float()
 
 
@@ -261,7 +263,7 @@ def summarise(history: list[dict]) -> list[dict]:
 
 def _apply(matrix: np.ndarray, field: torch.Tensor) -> torch.Tensor:
     """`matrix` (3 x 3) on the components of `field` (3, D, H, W): float64 (D, H, W, 3), contiguous."""
-    return torch.einsum("ij,jdhw->dhwi", torch.from_numpy(matrix), field.double()).contiguous()
+    return torch.einsum("ij,jdhw->dhwi", torch.from_numpy(matrix).to(field.device), field.double()).contiguous()
 
 
 def _number(value: Any) -> float | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
+from pymasr import numerics
 from pymasr.registration.grids import smooth
 from pymasr.registration.similarity import Similarity
 
@@ -28,8 +28,8 @@ def robust_weights(pair: Similarity, matrix: torch.Tensor, displacement: torch.T
     mask = torch.ones_like(e) if pair.fixed.mask is None else pair.fixed.mask[0]
     step = max(1, round((e.numel() / SAMPLES) ** (1 / 3)))
     thinned = (slice(None, None, step),) * 3
-    counted = e[thinned][(mask[thinned] > 0) & ~missing[thinned]].numpy()
-    if not counted.size or not (median := float(np.median(counted))) > 0:
+    counted = e[thinned][(mask[thinned] > 0) & ~missing[thinned]]
+    if not counted.numel() or not (median := numerics.median(counted)) > 0:
         return mask[None]
     known = smooth((~missing).float(), [SIGMA] * 3)
     e = smooth(e.masked_fill(missing, 0), [SIGMA] * 3).div_(known.clamp_min(1e-3))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pymasr import ops
+from pymasr import numerics, ops
 from pymasr.geometry import Geometry
 from pymasr.registration import grids, starts
 from pymasr.registration.grids import Volume
@@ -112,8 +112,8 @@ class Scene:
         grid = grids.fixed_grid(fixed.geometry, spacing)
         image = _on(self.coarse_fixed, grid)
         self.fixed = Volume(extractor(image.array[0]), grid, image.mask)
-        self.weights = (torch.ones((1, *grid.shape)) if image.mask is None else image.mask)[0].double().numpy()
-        self.anatomy = starts.shown(image)[0].double().numpy()
+        self.weights = (torch.ones_like(image.array) if image.mask is None else image.mask)[0].double()
+        self.anatomy = starts.shown(image)[0].double()
         unrelated = random_pair_ssd(moments(self.fixed), moments(self.moving_volume(np.eye(4))))
         self.norm = float(unrelated.mean())
 
@@ -121,7 +121,7 @@ class Scene:
         """Descriptors of the whole moving image along the axes to which `transform` takes those of the fixed one."""
         grid = grids.moving_grid(self.fixed.geometry, self.reach, transform, self.spacing, 0.0, 1e3)
         image = _on(self.moving, grid)
-        inside = grids.inside(self.reach, grid)
+        inside = grids.inside(self.reach, grid, image.device)
         mask = inside if image.mask is None else image.mask if inside is None else image.mask * inside
         return Volume(self.extractor(image.array[0]), grid, mask)
 
@@ -133,17 +133,18 @@ class Scene:
         that of unrelated images, 1."""
         pair = self.pair(transform) if pair is None else pair
         matrix = pair.matrix(transform)
-        steps = np.meshgrid(*map(np.arange, self.fixed.geometry.shape), indexing="ij", sparse=True)
-        inside = np.ones(self.fixed.geometry.shape, dtype=bool)
+        steps = [torch.arange(n, dtype=torch.float64, device=pair.device) for n in self.fixed.geometry.shape]
+        steps = steps[0][:, None, None], steps[1][:, None], steps[2]
+        inside = torch.ones(self.fixed.geometry.shape, dtype=torch.bool, device=pair.device)
         at = []
-        for row, n in zip(matrix, pair.moving.geometry.shape, strict=True):
+        for row, n in zip(matrix.tolist(), pair.moving.geometry.shape, strict=True):
             position = row[0] * steps[0] + row[1] * steps[1] + row[2] * steps[2] + row[3]
             inside &= (position >= 0) & (position <= n - 1)
-            at.append(np.clip(np.rint(position), 0, n - 1).astype(int))
+            at.append(position.round().clamp(0, n - 1).long())
         if pair.moving.mask is not None:
-            inside &= pair.moving.mask[0].numpy()[tuple(at)] > 0.5
-        overlap = float(self.weights[inside].sum())
-        lost = float(self.anatomy[~inside].sum())
+            inside &= pair.moving.mask[0][tuple(at)] > 0.5
+        overlap, lost = numerics.read(numerics.total_of(self.weights, inside),
+                                      numerics.total_of(self.anatomy, ~inside))
         if not overlap:
             return math.inf
         return (overlap * pair.value(transform) + lost) / (overlap + lost)
@@ -169,43 +170,48 @@ class Scene:
         # shifts of less overlap than this wrap around, and are left out
         least = np.ceil(AXIS_OVERLAP * np.minimum(own, shapes.min(0))).astype(int)
         size = [_fast(int(n)) for n in own + shapes.max(0) - least]
-        features = self.fixed.array.numpy()
-        fixed = _spectra([*_weighted(features, self.weights), self.anatomy], size).conj()
-        whole, scale = float(self.anatomy.sum()), len(features) * self.norm
-        poses = []
-        for turn, volume, shape in zip(turns, volumes, shapes, strict=True):
-            mask = np.ones(shape) if volume.mask is None else volume.mask[0].numpy()
-            moving = _spectra(_weighted(volume.array.numpy(), mask), size)
+        own_parts = torch.cat([_weighted(self.fixed.array, self.weights), self.anatomy.float()[None]])
+        fixed = _spectra(own_parts, size).conj()
+        whole, scale = self.anatomy.sum().float(), len(self.fixed.array) * self.norm
+        ranges = [[np.arange(l - n, m - l + 1) for l, n, m in zip(least, own, shape, strict=True)] for shape in shapes]
+        found = []
+        for volume, span in zip(volumes, ranges, strict=True):
+            mask = torch.ones_like(volume.array[0]) if volume.mask is None else volume.mask[0]
+            moving = _spectra(_weighted(volume.array, mask), size)
             difference = fixed[1] * moving[0] + fixed[0] * moving[1]
-            difference -= 2 * np.einsum("cijk,cijk->ijk", fixed[2:-1], moving[2:])
-            products = np.stack([fixed[0] * moving[0], fixed[-1] * moving[0], difference])
-            ranges = [np.arange(l - n, m - l + 1) for l, n, m in zip(least, own, shape, strict=True)]
-            where = np.ix_(range(3), *(r % n for r, n in zip(ranges, size, strict=True)))
-            products = torch.fft.irfftn(torch.from_numpy(products), size, dim=(-3, -2, -1)).numpy()
-            overlap, kept, difference = products[where]
-            lost = np.clip(whole - kept, 0, whole)
-            cost = (np.maximum(difference, 0) / scale + lost) / np.maximum(overlap + lost, 1)
-            cost[overlap < 1] = np.inf
-            best = np.unravel_index(int(cost.argmin()), cost.shape)
-            shift = [r[k] for r, k in zip(ranges, best, strict=True)]
+            difference -= 2 * (fixed[2:-1] * moving[2:]).sum(0)
+            products = torch.stack([fixed[0] * moving[0], fixed[-1] * moving[0], difference])
+            overlap, kept, difference = _taken(torch.fft.irfftn(products, size, dim=(-3, -2, -1)), span)
+            lost = torch.minimum((whole - kept).clamp_min(0), whole)
+            cost = (difference.clamp_min(0) / scale + lost) / (overlap + lost).clamp_min(1)
+            cost = cost.masked_fill(overlap < 1, math.inf).flatten()
+            best = cost.argmin()
+            found.append(torch.stack([cost[best].double(), best.double()]))
+        poses = []
+        for turn, volume, span, (cost, best) in zip(turns, volumes, ranges, torch.stack(found).tolist(), strict=True):
+            index = np.unravel_index(int(best), [len(r) for r in span])
+            shift = [r[k] for r, k in zip(span, index, strict=True)]
             point = (volume.geometry.voxel_to_physical @ [*shift, 1.0])[:3]
-            poses.append(Pose(starts.about(np.array(self.fixed.geometry.origin), point, turn), float(cost[best])))
+            poses.append(Pose(starts.about(np.array(self.fixed.geometry.origin), point, turn), cost))
         return sorted(poses, key=lambda pose: pose.cost)
 
 
-def _weighted(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _weighted(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """(C + 2, D, H, W) float32: weights, weights times the squared norm of the features, weights times features."""
-    result = np.empty((len(features) + 2, *weights.shape), np.float32)
-    result[0] = weights
-    np.multiply(features, weights, out=result[2:], casting="same_kind")
-    result[1] = (features * result[2:]).sum(0)
-    return result
+    weighted = (features * weights).float()
+    return torch.cat([weights.float()[None], (features * weighted).sum(0, keepdim=True), weighted])
 
 
-def _spectra(arrays: Sequence[np.ndarray], size: Sequence[int]) -> np.ndarray:
-    """Of real arrays, filled up with zeros to `size`; torch's FFT is several times faster than NumPy's."""
-    stack = torch.from_numpy(np.stack(list(arrays)).astype(np.float32))
-    return torch.fft.rfftn(stack, size, dim=(-3, -2, -1)).numpy()
+def _spectra(arrays: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Of real arrays, filled up with zeros to `size`."""
+    return torch.fft.rfftn(arrays, size, dim=(-3, -2, -1))
+
+
+def _taken(arrays: torch.Tensor, ranges: Sequence[np.ndarray]) -> torch.Tensor:
+    """The part of (C, D, H, W) that has these indices along each axis, those below 0 counted from the end."""
+    for axis, indices in enumerate(ranges, 1):
+        arrays = arrays.index_select(axis, torch.from_numpy(indices % arrays.shape[axis]).to(arrays.device))
+    return arrays
 
 
 def _fast(n: int) -> int:

@@ -138,7 +138,7 @@ class Settings:
     seed: int = 0
     """Seed of whatever is drawn at random; nothing is at present."""
     device: str = "auto"
-    """Where the kernels run: "auto", "cpu" or "cuda"."""
+    """What computes: "cpu", "cuda", or "auto": CUDA where it can be used, else the CPU."""
 
     def __post_init__(self):
         for field in fields(self):  # reports are JSON, which knows nothing of NumPy
@@ -185,9 +185,6 @@ class Settings:
                 _require(isinstance(level, kind), name, f"a tuple of {kind.__name__}", level)
                 numbers = [getattr(level, f.name) for f in fields(level)]
                 _require(all(_whole(n, 1) for n in numbers), name, "whole numbers of at least 1", level)
-        if self.device == "cuda":
-            raise InputError("settings: device cuda can't be used: registration does not run on a GPU yet, take cpu or "
-                             "auto")
 
     @classmethod
     def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:

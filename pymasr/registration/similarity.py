@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pymasr import ops
+from pymasr import numerics, ops
 from pymasr.geometry import voxel_matrix
 from pymasr.registration.grids import Volume
 
@@ -39,9 +39,18 @@ class Similarity(ABC):
         """Edge of the level's voxels, mm."""
         return self.moving.geometry.spacing[0]
 
+    @property
+    def device(self) -> torch.device:
+        """What holds the images and compares them."""
+        return self.fixed.device
+
     def matrix(self, transform: np.ndarray) -> np.ndarray:
         """3 x 4 from fixed to moving working voxels, of a 4 x 4 LPS transform."""
         return voxel_matrix(self.fixed.geometry, self.moving.geometry, transform)
+
+    def placed_matrix(self, transform: np.ndarray) -> torch.Tensor:
+        """The same on the device: for what is compared again and again."""
+        return torch.from_numpy(self.matrix(transform)).to(self.device)
 
     def weighted(self, weights: torch.Tensor) -> Similarity:
         """The same with `weights` (1, D, H, W) in place of the fixed mask."""
@@ -50,20 +59,23 @@ class Similarity(ABC):
     def affine_step(self, transform: np.ndarray) -> tuple[float, np.ndarray]:
         """Similarity, and its gradient (3, 4) to :meth:`matrix`."""
         value, gradient = self.ssd(torch.from_numpy(self.matrix(transform)))
-        return value / self.norm, gradient.numpy() / self.norm
+        value, *gradient = numerics.read(value, *gradient.flatten())
+        return value / self.norm, np.reshape(gradient, (3, 4)) / self.norm
 
     def value(self, transform: np.ndarray, displacement: torch.Tensor | None = None) -> float:
         """Similarity under a 4 x 4 LPS transform and a displacement (3, D, H, W) added to it, moving working voxels."""
-        return self.ssd(torch.from_numpy(self.matrix(transform)), displacement, need_gradient=False)[0] / self.norm
+        value, _ = self.ssd(torch.from_numpy(self.matrix(transform)), displacement, need_gradient=False)
+        return float(value) / self.norm
 
-    def deformable_step(self, displacement: torch.Tensor, matrix: torch.Tensor, out: torch.Tensor) -> float:
-        """Similarity; to `out` goes `norm` times its gradient to `displacement` (3, D, H, W), moving working voxels."""
+    def deformable_step(self, displacement: torch.Tensor, matrix: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """Similarity, a scalar; to `out` goes `norm` times its gradient to `displacement` (3, D, H, W), moving working
+        voxels."""
         return self.ssd(matrix, displacement, out=out)[0] / self.norm
 
     @abstractmethod
     def ssd(self, matrix: torch.Tensor, displacement: torch.Tensor | None = None, *, need_gradient: bool = True,
-            out: torch.Tensor | None = None) -> tuple[float, torch.Tensor | None]:
-        """Value and gradient of :func:`pymasr.ops.warp_ssd` of the features."""
+            out: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Value and gradient of :func:`pymasr.ops.warp_ssd` of the features; nothing waits for them."""
 
     @abstractmethod
     def aligned(self, matrix: torch.Tensor, displacement: torch.Tensor | None = None,
@@ -72,7 +84,7 @@ class Similarity(ABC):
 
     def differences(self, matrix: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
         """Similarity of every fixed voxel by itself, (1, D, H, W) float32; NaN where it has no partner."""
-        result = torch.empty((1, *self.fixed.geometry.shape))
+        result = torch.empty((1, *self.fixed.geometry.shape), device=self.device)
         for slab in self.aligned(matrix, displacement):
             part = result[:, slab.planes]
             torch.mean((slab.moving.float() - slab.fixed.float()).square_(), 0, keepdim=True, out=part)
@@ -85,10 +97,9 @@ class Pair(Similarity):
     """Both feature volumes in memory."""
 
     def ssd(self, matrix, displacement=None, *, need_gradient=True, out=None):
-        value, gradient = ops.warp_ssd(
+        return ops.warp_ssd(
             self.fixed.array, self.moving.array, displacement, matrix=matrix, weights=self.fixed.mask,
             moving_mask=self.moving.mask, outside=self.outside, need_gradient=need_gradient, out=out)
-        return float(value), gradient
 
     def aligned(self, matrix, displacement=None, multiple=1):
         for planes in slabs(self.fixed.geometry.shape, PART, multiple):
@@ -109,7 +120,7 @@ class Slab(NamedTuple):
 def warped(planes: slice, fixed: torch.Tensor, moving: Volume, matrix: torch.Tensor,
            displacement: torch.Tensor | None) -> Slab:
     """The slab of these planes, whose voxels `matrix` and `displacement` take into `moving`."""
-    mask = torch.ones((1, *moving.array.shape[1:])) if moving.mask is None else moving.mask
+    mask = torch.ones((1, *moving.array.shape[1:]), device=moving.device) if moving.mask is None else moving.mask
     where = {"matrix": matrix, **({"shape": fixed.shape[1:]} if displacement is None else {})}
     valid = ops.warp(mask, displacement, padding="zeros", mode="nearest", **where) > 0.5
     return Slab(planes, fixed, ops.warp(moving.array, displacement, **where), valid)

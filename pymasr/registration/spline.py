@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pymasr import ops
+from pymasr import numerics, ops
 from pymasr.geometry import Geometry
 
 
@@ -26,10 +26,10 @@ class Spline:
     geometry: Geometry
 
     @classmethod
-    def zero(cls, geometry: Geometry, spacing: int) -> Spline:
+    def zero(cls, geometry: Geometry, spacing: int, device: torch.device | str = "cpu") -> Spline:
         """No deformation."""
         shape = [_count(n, spacing) for n in geometry.shape]
-        return cls(torch.zeros((3, *shape)), spacing, geometry)
+        return cls(torch.zeros((3, *shape), device=device), spacing, geometry)
 
     @classmethod
     def fitted(cls, field: torch.Tensor, source: Geometry, geometry: Geometry, spacing: int) -> Spline:
@@ -67,8 +67,8 @@ class Spline:
             first = np.minimum(np.clip(position / self.spacing, 0, None).astype(int), field.shape[axis] - 4)
             total = 0.0
             for k in range(4):
-                weight = torch.from_numpy(basis[np.arange(len(first)), first + k]).float()
-                taken = field.index_select(axis, torch.from_numpy(first + k))
+                weight = torch.from_numpy(basis[np.arange(len(first)), first + k]).float().to(field.device)
+                taken = field.index_select(axis, torch.from_numpy(first + k).to(field.device))
                 total = taken.mul_(weight.reshape([-1 if i == axis else 1 for i in range(4)])).add_(total)
             field = total
         return field
@@ -94,10 +94,10 @@ def _solution(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _along_axes(matrices: list[np.ndarray], field: torch.Tensor) -> torch.Tensor:
     """One matrix along each axis of `field` (3, D, H, W): float32."""
-    array = field.double().numpy()
+    array = field.double()
     for axis, matrix in enumerate(matrices, 1):
-        array = np.moveaxis(np.tensordot(matrix, array, (1, axis)), 0, axis)
-    return torch.from_numpy(np.ascontiguousarray(array)).float()
+        array = numerics.along_axis(matrix, array, axis)
+    return array.float().contiguous()
 
 
 def _basis(position: np.ndarray, spacing: int, count: int) -> np.ndarray:

@@ -82,7 +82,7 @@ def extent(geometry: Geometry, transform: np.ndarray | None = None) -> str:
 
 def _moments(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
     """Centre (3,) of what the image shows and its principal axes, the columns of a 3 x 3 matrix, LPS."""
-    weights = shown(volume)[0].double().numpy()
+    weights = shown(volume)[0].double().cpu().numpy()
     if not weights.any():
         raise InputError("a start by mass or moments needs something brighter than the background in both images (in "
                          "their masks); use 'headers', 'centres' or 'search'")

@@ -37,26 +37,24 @@ class TiledPair(Similarity):
         dense = need_gradient and displacement is not None
         if dense and out is None:
             out = torch.empty_like(displacement)
-        total = torch.empty((), dtype=torch.float64)
-        weighted, weights, to_matrix = 0.0, [], torch.zeros((3, 4), dtype=torch.float64)
+        weights, values, gradients = [], [], []
         for tile in self._tiles(matrix, displacement):
+            weights.append(torch.empty((), dtype=torch.float64, device=self.device))
             value, gradient = ops.warp_ssd(
                 tile.fixed, tile.moving.array, tile.displacement, matrix=tile.matrix, weights=tile.weights,
                 moving_mask=tile.moving.mask, outside=self.outside, need_gradient=need_gradient,
-                out=out[:, tile.planes] if dense else None, total_weight=total)
-            weights.append(float(total))
-            if weights[-1]:
-                weighted += weights[-1] * float(value)
-                if need_gradient and not dense:
-                    to_matrix += weights[-1] * tile.to_whole_matrix(gradient)
+                out=out[:, tile.planes] if dense else None, total_weight=weights[-1])
+            values.append(torch.where(weights[-1] > 0, weights[-1] * value, 0.0))  # NaN where nothing counts
+            if need_gradient and not dense:
+                gradients.append(weights[-1] * tile.to_whole_matrix(gradient))
         whole = sum(weights)
-        value = weighted / whole if whole else math.nan
+        value = sum(values) / whole
         if not need_gradient:
             return value, None
         if not dense:
-            return value, to_matrix / whole if whole else to_matrix
+            return value, torch.where(whole > 0, sum(gradients) / whole, 0.0)
         for planes, weight in zip(slabs(self.fixed.geometry.shape, self.part), weights, strict=True):
-            out[:, planes].mul_(weight / whole if whole else 0.0)
+            out[:, planes].mul_(torch.where(whole > 0, weight / whole, 0.0))
         return value, out
 
     def aligned(self, matrix, displacement=None, multiple=1):
@@ -65,11 +63,12 @@ class TiledPair(Similarity):
 
     def _tiles(self, matrix: torch.Tensor, displacement: torch.Tensor | None,
                multiple: int = 1) -> Iterator[_Tile]:
-        shape = self.fixed.geometry.shape
-        for planes in slabs(shape, self.part, multiple):
+        shape, matrix = self.fixed.geometry.shape, matrix.cpu()
+        parts = slabs(shape, self.part, multiple)
+        for planes, extent in zip(parts, _extents(displacement, parts), strict=True):
             u = None if displacement is None else displacement[:, planes]
             to_moving = from_plane(matrix, planes.start)
-            box = _reached(to_moving, u, (planes.stop - planes.start, *shape[1:]), self.moving.geometry.shape)
+            box = _reached(to_moving, extent, (planes.stop - planes.start, *shape[1:]), self.moving.geometry.shape)
             to_moving[:, 3] -= torch.tensor([float(b.start) for b in box], dtype=torch.float64)
             weights, mask = self.fixed.mask, self.moving.mask
             yield _Tile(planes, self.maker.part(self.fixed.array[0], (planes, slice(None), slice(None))),
@@ -96,17 +95,24 @@ class _Tile:
         return gradient
 
 
-def _reached(matrix: torch.Tensor, displacement: torch.Tensor | None, shape: tuple[int, ...],
+def _extents(displacement: torch.Tensor | None, parts: list[slice]) -> list[list[list[float]]]:
+    """Least and largest displacement (3,) of each part, read in one go."""
+    if displacement is None:
+        return [[[0.0] * 3] * 2] * len(parts)
+    slabs = [displacement[:, planes] for planes in parts]
+    return torch.stack([torch.stack([u.amin((1, 2, 3)), u.amax((1, 2, 3))]) for u in slabs]).tolist()
+
+
+def _reached(matrix: torch.Tensor, extent: list[list[float]], shape: tuple[int, ...],
              limit: tuple[int, ...]) -> tuple[slice, slice, slice]:
-    """The box of a grid of shape `limit` in which matrix (v, 1) + displacement[v] can lie, and the voxels around it."""
+    """The box of a grid of shape `limit` in which matrix (v, 1) + u can lie, and the voxels around it, u within the two
+    ends of `extent`."""
     box = []
     for axis, n in enumerate(limit):
         ends = matrix[axis, :3] * torch.tensor([s - 1.0 for s in shape], dtype=torch.float64)
         low = float(matrix[axis, 3] + ends.clamp(max=0).sum())
         high = float(matrix[axis, 3] + ends.clamp(min=0).sum())
-        if displacement is not None:
-            low += float(displacement[axis].min())
-            high += float(displacement[axis].max())
+        low, high = low + extent[0][axis], high + extent[1][axis]
         if not low <= high:  # NaN: anywhere
             low, high = 0.0, float(n)
         first = min(max(math.floor(low) - 1, 0), n - 1)

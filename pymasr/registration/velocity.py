@@ -45,18 +45,18 @@ class Velocities:
 
     def __init__(self, pair: Similarity, transform: np.ndarray, spacing: int, symmetric: bool = False):
         """`transform`: A, 4 x 4 LPS; `spacing`: voxels of the level between control points."""
-        matrix = torch.from_numpy(pair.matrix(transform))
+        matrix = pair.placed_matrix(transform)
         self.comparisons = [(pair, matrix)]
         self._signs = (1, -1) if symmetric else (1,)
         if symmetric:
-            self.comparisons.append((_reversed(pair, matrix), torch.eye(3, 4, dtype=torch.float64)))
+            self.comparisons.append((_reversed(pair, matrix), torch.eye(3, 4, dtype=torch.float64, device=pair.device)))
         self._grid = pair.fixed.geometry
         self._ratio = max(r for r in range(1, LATTICE + 1) if spacing % r == 0)
         self._lattice = _lattice(self._grid, self._ratio)
         self._spacing = (spacing // self._ratio,) * 3
         #: to voxels of the second volume of each comparison, from points of the lattice
-        self._maps = [self._ratio * m[:, :3] for _, m in self.comparisons]
-        self._velocity = torch.empty((3, *self._lattice.shape))
+        self._maps = [self._ratio * m[:, :3].cpu() for _, m in self.comparisons]
+        self._velocity = torch.empty((3, *self._lattice.shape), device=pair.device)
         self._squarings = 0
 
     def start(self, displacement: Spline) -> Spline:
@@ -64,7 +64,7 @@ class Velocities:
         v <- v + (d - exp(v))."""
         to_lattice = torch.linalg.inv(self._maps[0]).numpy() / self.comparisons[0][0].spacing
         goal = displacement.dense(to_lattice, self._lattice)
-        spline = Spline.zero(self._lattice, self._spacing[0])
+        spline = Spline.zero(self._lattice, self._spacing[0], goal.device)
         for _ in range(LOGARITHM_STEPS if bool(goal.any()) else 0):
             self._set(spline.control)
             missing = Spline.fitted(self._lattice.spacing[0] * (goal - self._flow(1)), self._lattice, self._lattice,
@@ -87,7 +87,8 @@ class Velocities:
         total = torch.zeros_like(self._velocity)
         for sign, matrix, gradient in zip(self._signs, self._maps, gradients, strict=True):
             to_flow = _map(matrix.T, _sharpened(ops.bspline_adjoint(gradient, (self._ratio,) * 3)))
-            total.add_(ops.exponential_backward(sign * self._velocity, to_flow, self._squarings), alpha=sign)
+            total.add_(ops.exponential_backward(sign * self._velocity, to_flow, self._squarings, deterministic=True),
+                       alpha=sign)
         return ops.bspline_adjoint(total, self._spacing).div_(self._lattice.spacing[0])
 
     def displacement(self, spline: Spline) -> Spline:
@@ -141,7 +142,7 @@ def _reversed(pair: Similarity, matrix: torch.Tensor) -> Similarity:
     """The moving image's features, brought to the fixed grid by `matrix`, against the fixed one's. The user's weights
     of the fixed image count where they lie, before the deformation."""
     shape, moving = pair.fixed.geometry.shape, pair.moving
-    mask = torch.ones((1, *moving.geometry.shape)) if moving.mask is None else moving.mask
+    mask = torch.ones((1, *moving.geometry.shape), device=pair.device) if moving.mask is None else moving.mask
     brought = Volume(ops.warp(moving.array, matrix=matrix, shape=shape), pair.fixed.geometry,
                      pair.fixed.weigh(ops.warp(mask, matrix=matrix, shape=shape, padding="zeros")))
     return replace(pair, fixed=brought, moving=replace(pair.fixed, mask=pair.fixed.partners),

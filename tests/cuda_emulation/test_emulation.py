@@ -12,7 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EMULATION = ROOT / "build" / "extension" / "emulation"
 #: Halves that take about as long; they run side by side.
-OPS = (("bspline", "devices", "dns", "far", "jacobian", "regularisation", "ssd"), ("compose", "mind", "warp"))
+OPS = (("bspline", "devices", "dns", "far", "jacobian", "regularisation", "ssd"), ("compose", "mind", "search", "warp"))
 #: Of volumes too large for one thread after the other, or about memory alone.
 LEFT_OUT = ("temporaries", "hidden_copy", "streamed", "memory")
 

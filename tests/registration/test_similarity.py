@@ -84,7 +84,7 @@ def same_but_for_tiles(features, tolerance, masks, smoothing=0.0):
     results = []
     for one in (tiled, whole):
         out = torch.full_like(u, 7.0)
-        results.append((one.deformable_step(u, matrix, out), out / one.norm, one.differences(matrix, u)))
+        results.append((float(one.deformable_step(u, matrix, out)), out / one.norm, one.differences(matrix, u)))
     assert results[0][0] == pytest.approx(results[1][0], rel=tolerance)
     difference = (results[0][1] - results[1][1]).norm() / results[1][1].norm()
     assert difference < 30 * tolerance
