@@ -18,10 +18,13 @@ class Descriptor(Protocol):
     Attributes:
         channels: of its feature volumes.
         reach: how many voxels away an intensity can change the descriptor of a voxel.
+        smoothed: whether a noisy image is better smoothed before; not where the descriptor has learnt to see through
+            noise.
     """
 
     channels: int
     reach: int
+    smoothed: bool
 
     def __call__(self, image: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """(channels, D, H, W) of an image (D, H, W) float32 in [0, 1] with isotropic voxels.
@@ -54,6 +57,10 @@ class Mind:
     @property
     def reach(self) -> int:
         return self.radius + self.dilation
+
+    @property
+    def smoothed(self) -> bool:
+        return True
 
     def __call__(self, image: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         out = channels_adjacent(self.channels, image) if out is None else out
@@ -90,6 +97,10 @@ class IntensityDNS:
     @property
     def reach(self) -> int:
         return max(self.dilations)
+
+    @property
+    def smoothed(self) -> bool:
+        return True
 
     def __call__(self, image: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         out = channels_adjacent(self.channels, image) if out is None else out

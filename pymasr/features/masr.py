@@ -14,7 +14,8 @@ class Masr:
     """DSIR of an image (arXiv 2402.18933): learned, the same for the same anatomy whatever the modality.
 
     Attributes:
-        weights: name of packaged weights, or a .safetensors file of one's own training.
+        weights: name of packaged weights ("masr" settles on the place, "masr-find" finds it), or a .safetensors file of
+            one's own training.
         precision: of the convolutions: "auto" (bfloat16 where the processor multiplies in it, else float32),
             "float32", "bfloat16" or "float16".
     """
@@ -33,6 +34,10 @@ class Masr:
     @property
     def reach(self) -> int:
         return packaged.load(self.weights).config.reach
+
+    @property
+    def smoothed(self) -> bool:
+        return False
 
     def __call__(self, image: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         model = packaged.load(self.weights, image.device)

@@ -27,7 +27,8 @@ class FeatureMaker:
     Attributes:
         terms: the descriptors; their channels follow each other.
         dtype: of the features.
-        smoothing: standard deviation in voxels of the Gaussian that the image is smoothed with before.
+        smoothing: standard deviation in voxels of the Gaussian that the image is smoothed with before, for the
+            descriptors that want it.
         scales: factor of each term's features.
     """
 
@@ -55,10 +56,11 @@ class FeatureMaker:
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Features (C, D, H, W) of an image (D, H, W), with adjacent channels."""
-        image = smooth(image, [self.smoothing] * 3)
+        wanted = any(term.descriptor.smoothed for term in self.terms)
+        smoothed = smooth(image, [self.smoothing] * 3) if wanted else image
         features = channels_adjacent(self.channels, image, self.dtype)
         for term, part in zip(self.terms, self.of_terms(features), strict=True):
-            term.descriptor(image, out=part)
+            term.descriptor(smoothed if term.descriptor.smoothed else image, out=part)
         return self.scale(features)
 
     def scale(self, features: torch.Tensor) -> torch.Tensor:
