@@ -35,7 +35,7 @@ def test_any_size(size):
 @torch.no_grad()
 def test_images_of_a_batch_do_not_meet():
     model, batch = network(), image(9, 8, 8, batch=2)
-    assert torch.allclose(model(batch)[1:], model(batch[1:]), atol=1e-6)
+    assert torch.allclose(model(batch)[1:], model(batch[1:]), atol=5e-5)
 
 
 @pytest.mark.parametrize("settings", [
@@ -100,8 +100,8 @@ def test_blur_pool():
 
 
 def test_soft_normalisation():
-    x = torch.tensor([0.0, 0.1, 1.0, 1e4])[:, None, None, None] * torch.ones(4, 1, 1, 1, 1)
-    lengths = soft_normalise(x)[:, 0].flatten()
+    x = torch.tensor([0.0, 0.1, 1.0, 1e4]).reshape(4, 1, 1, 1, 1)
+    lengths = soft_normalise(x).flatten()
     assert lengths.tolist() == pytest.approx([0, 0.1 / 1.01**0.5, 2**-0.5, 1], abs=1e-6)
 
 
