@@ -55,7 +55,8 @@ def describe(model: MASRNet, image: torch.Tensor, out: torch.Tensor | None = Non
         slab: voxels of the planes at full resolution that are worked on at a time, about.
 
     Returns:
-        ``out``.
+        ``out``. Memory beside it: 0.6 GB for 192 x 160 x 192 voxels in bfloat16, most of it the MIND-SSC of the whole
+        and the coarser half of the network.
     """
     if out is None:
         out = image.new_empty((*image.shape, model.config.channels)).permute(3, 0, 1, 2)

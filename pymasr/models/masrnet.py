@@ -6,6 +6,7 @@ on the position in the volume or on its size.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -168,7 +169,9 @@ class UNet(nn.Module):
         """From the first convolution's output and the upsampled decoder's to the features."""
         x = self.decode0(torch.cat([x, x0], 1))
         # the DNS takes differences and divides by them: rounding features to 8 bits would show
-        with torch.autocast(x.device.type, enabled=False):
+        precise = torch.autocast(x.device.type, enabled=False) if torch.is_autocast_enabled(x.device.type) else (
+            contextlib.nullcontext())  # exported graphs shall not hold what does nothing
+        with precise:
             return self.last(x.to(torch.promote_types(x.dtype, torch.float32)))
 
     @staticmethod
