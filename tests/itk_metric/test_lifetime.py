@@ -25,7 +25,7 @@ def test_thousands_of_metrics_leave_nothing(pixel):
     before = _itk.alive()
     fixed, moving = pair(pixel)
     channels = features(SHAPE, 2, 3)
-    for i in range(2000):
+    for i in range(1000):
         metric = dsir_metric(fixed, moving, (channels, channels) if i % 2 else (lambda array, geometry: channels))
         if i % 100 == 0:
             metric.Initialize()
