@@ -71,7 +71,8 @@ def field_transform(fixed, moving, features, found, levels):
         run(fixed, moving, features, nothing, transform, [(shrink, sigma, iterations)],
             largest_step=0.5 * spacing_of(grid))
         found = transform
-    return transform
+    # every reader knows the plain kind
+    return itk.DisplacementFieldTransform[itk.D, 3].New(DisplacementField=transform.GetDisplacementField())
 
 
 def sampled(transform, grid):

@@ -113,7 +113,7 @@ Run(const ImageType *     fixed,
 }
 
 /** A field that begins with what was found and takes it over, refined from level to level. */
-FieldTransformType::Pointer
+itk::DisplacementFieldTransform<double, 3>::Pointer
 RunField(const ImageType * fixed, const ImageType * moving, const CompositeType * found)
 {
   RegistrationType::TransformParametersAdaptorsContainerType adaptors;
@@ -137,7 +137,9 @@ RunField(const ImageType * fixed, const ImageType * moving, const CompositeType 
   transform->SetGaussianSmoothingVarianceForTheUpdateField(3.0);
   transform->SetGaussianSmoothingVarianceForTheTotalField(0.0);
   Run(fixed, moving, CompositeType::New(), transform, 0.5 * SpacingOf(fixed), adaptors);
-  return transform;
+  auto plain = itk::DisplacementFieldTransform<double, 3>::New(); // the kind that every reader knows
+  plain->SetDisplacementField(transform->GetModifiableDisplacementField());
+  return plain;
 }
 
 } // namespace

@@ -136,7 +136,8 @@ public:
   {
   public:
     FeatureSampler() = default;
-    FeatureSampler(const float * buffer, unsigned int channels, const DSIR::Grid & grid);
+    /** Points up to `margin` voxels beyond the voxel centres count as on them. */
+    FeatureSampler(const float * buffer, unsigned int channels, const DSIR::Grid & grid, double margin = 0.0);
     bool
     Evaluate(const Point<double, 3> & point, double * values, double * slopes) const;
     bool
@@ -155,6 +156,7 @@ public:
     unsigned int                m_Channels = 0;
     std::array<std::int64_t, 3> m_Size{};
     DSIR::AffineMap             m_ToVoxels;
+    double                      m_Margin = 0.0;
   };
 
 protected:

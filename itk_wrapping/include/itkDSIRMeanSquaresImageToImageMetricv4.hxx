@@ -104,12 +104,12 @@ DSIR_METRIC::Initialize()
   this->RequireSameVolume("fixed", m_CurrentFixedFeatures, this->m_FixedImage);
   this->RequireSameVolume("moving", m_CurrentMovingFeatures, this->m_MovingImage);
 
-  const auto samplerOf = [](const FeatureImageType * features) {
-    return FeatureSampler(
-      features->GetBufferPointer(), features->GetNumberOfComponentsPerPixel(), DSIR::Grid(features));
-  };
-  m_FixedSampler = samplerOf(m_CurrentFixedFeatures);
-  m_MovingSampler = samplerOf(m_CurrentMovingFeatures);
+  // Point sets hold their points in float32: those on the border of an image must not fall out.
+  const double margin = this->GetUseSampledPointSet() ? 1e-3 : 0.0;
+  m_FixedSampler = FeatureSampler(
+    m_CurrentFixedFeatures->GetBufferPointer(), channels, DSIR::Grid(m_CurrentFixedFeatures), margin);
+  m_MovingSampler = FeatureSampler(
+    m_CurrentMovingFeatures->GetBufferPointer(), channels, DSIR::Grid(m_CurrentMovingFeatures), margin);
   if (m_Weights)
   {
     const DSIR::Grid grid(m_Weights);
@@ -120,7 +120,7 @@ DSIR_METRIC::Initialize()
     {
       itkExceptionMacro("weights must be finite and not negative, got " << *found);
     }
-    m_WeightSampler = FeatureSampler(buffer, 1, grid);
+    m_WeightSampler = FeatureSampler(buffer, 1, grid, margin);
   }
 }
 
@@ -285,11 +285,15 @@ DSIR_METRIC::RequireSameVolume(const char *             role,
 }
 
 DSIR_TEMPLATE
-DSIR_METRIC::FeatureSampler::FeatureSampler(const float * buffer, unsigned int channels, const DSIR::Grid & grid)
+DSIR_METRIC::FeatureSampler::FeatureSampler(const float *      buffer,
+                                            unsigned int       channels,
+                                            const DSIR::Grid & grid,
+                                            double             margin)
   : m_Buffer(buffer)
   , m_Channels(channels)
   , m_Size(grid.size)
   , m_ToVoxels(grid.FromPhysical())
+  , m_Margin(margin)
 {}
 
 DSIR_TEMPLATE
@@ -303,11 +307,13 @@ DSIR_METRIC::FeatureSampler::Locate(const Point<double, 3> & point,
   {
     // A point that is on a voxel but for rounding is on it: it must neither fall out nor take the slope below.
     const double voxel = std::round(position[k]);
-    const double here = std::abs(position[k] - voxel) < 1e-9 * (1.0 + std::abs(voxel)) ? voxel : position[k];
-    if (!(here >= 0.0 && here <= static_cast<double>(m_Size[k] - 1)))
+    double       here = std::abs(position[k] - voxel) < 1e-9 * (1.0 + std::abs(voxel)) ? voxel : position[k];
+    const double last = static_cast<double>(m_Size[k] - 1);
+    if (!(here >= -m_Margin && here <= last + m_Margin))
     {
       return false;
     }
+    here = std::min(std::max(here, 0.0), last);
     lower[k] = std::min(static_cast<std::int64_t>(here), std::max<std::int64_t>(m_Size[k] - 2, 0));
     fraction[k] = here - static_cast<double>(lower[k]);
   }

@@ -364,9 +364,10 @@ Points()
   metric->SetUseSampledPointSet(true);
   metric->SetFixedSampledPointSet(all);
   const Result points = Evaluate(metric, true);
-  REQUIRE(!points.fused && points.points == dense.points, points.points);
-  REQUIRE(std::abs(points.value - dense.value) < 1e-12 * dense.value, points.value);
-  REQUIRE(LargestDifference(points.derivative, dense.derivative) < 1e-9 * Largest(dense.derivative), "points");
+  // point sets hold their points in float32
+  REQUIRE(!points.fused && points.points == dense.points, points.points << " points, expected " << dense.points);
+  REQUIRE(std::abs(points.value - dense.value) < 1e-5 * dense.value, points.value << ", expected " << dense.value);
+  REQUIRE(LargestDifference(points.derivative, dense.derivative) < 1e-3 * Largest(dense.derivative), "points");
   metric->SetFixedSampledPointSet(regular);
   const Result some = Evaluate(metric, true);
   REQUIRE(some.points > dense.points / 5 && some.points < dense.points / 3, some.points);
@@ -513,7 +514,7 @@ Extraction()
   filter->SetRadius(2);
   requireCount(5);
   metric->SetMovingImage(moving);
-  REQUIRE(requireCount(5) == 0.0, "the same image on both sides");
+  REQUIRE(requireCount(5) < 1e-12, "the same image on both sides");
 }
 
 void
@@ -527,7 +528,7 @@ Levels()
   metric->AddLevelFeatures(a, a);
   REQUIRE(Evaluate(metric, true).value > 0.01, "level 0");
   metric->SetCurrentLevel(1);
-  REQUIRE(Evaluate(metric, true).value == 0.0, "level 1");
+  REQUIRE(Evaluate(metric, true).value < 1e-12, "level 1");
   metric->SetCurrentLevel(2);
   bool thrown = false;
   try

@@ -25,7 +25,7 @@ def test_thousands_of_metrics_leave_nothing(pixel):
     before = _itk.alive()
     fixed, moving = pair(pixel)
     channels = features(SHAPE, 2, 3)
-    for i in range(2000):
+    for i in range(1000):
         metric = dsir_metric(fixed, moving, (channels, channels) if i % 2 else (lambda array, geometry: channels))
         if i % 100 == 0:
             metric.Initialize()
@@ -155,7 +155,7 @@ def test_features_of_levels_follow_the_registration():
     optimizer.AddObserver(itk.IterationEvent(), lambda: values.append(optimizer.GetCurrentMetricValue()))
     follow_levels(metric, registration)
     registration.Update()
-    assert len(values) == 2 and values[0] > 0.01 and values[1] == 0
+    assert len(values) == 2 and values[0] > 0.01 and values[1] < 1e-12
 
 
 @pytest.mark.parametrize("version", ["5.3.0", "5.4.2.post1", "5.5.0", "6.0"])
