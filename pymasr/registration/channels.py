@@ -34,7 +34,8 @@ class Channels:
 
     Attributes:
         fixed, moving: features (C, D, H, W) float32, each on its own grid; the mask is 1 where the image lies.
-        norm: mean squared difference of the features of two unrelated voxels.
+        norm: mean squared difference of the features of two unrelated voxels; 1 for features that were given, which are
+            used as they are.
     """
 
     fixed: Volume
@@ -91,7 +92,7 @@ class ChannelSource:
         """
         if self.given is not None:
             volumes = [_smoothed(volume, sigma) for volume, sigma in zip(self.given, smoothing, strict=True)]
-            return Channels(*volumes, _norm(volumes))
+            return Channels(*volumes, 1.0)
         transform = np.eye(4) if transform is None else transform
         fixed, moving = (image.geometry for image in self.images)
         targets = (grids.fixed_grid(fixed, spacing),

@@ -50,7 +50,7 @@ def features(image: sitk.Image, features: str | Extractor = "dns") -> sitk.Image
 def similarity(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform | None = None,
                features: str | Extractor | Sequence = "dns", *, fixed_mask: sitk.Image | None = None,
                moving_mask: sitk.Image | None = None) -> float:
-    """Mean squared difference of the descriptors of two images under a transform (fixed points to moving points;
+    """Difference of the descriptors of two images under a transform (fixed points to moving points;
     identity by default), 0 for a perfect match: what :class:`~pymasr.sitk.ImageRegistrationMethod` minimises."""
     method = ImageRegistrationMethod()
     method.SetMetricAsDSIR(features)

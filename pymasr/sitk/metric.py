@@ -28,7 +28,7 @@ class Masks:
 
 class Metric:
     """Mean over the points x of the virtual domain of the squared difference of the features of the fixed image at F(x)
-    and of the moving image at M(T(x)): the value of :func:`pymasr.ops.warp_ssd`.
+    and of the moving image at M(T(x)): the value of :func:`pymasr.ops.warp_ssd`, divided by the channels' norm.
 
     Points outside of either image or its mask don't count.
 
@@ -42,7 +42,7 @@ class Metric:
 
     def __init__(self, channels: Channels, points: Points, free: Free, fixed_map: Map, moving_map: Map, masks: Masks):
         self.points, self.free, self.moving_map = points, free, moving_map
-        self.count = 0
+        self.count, self.norm = 0, channels.norm
         self.moving = channels.moving
         self.fixed, self.weights = self._fixed_at_points(channels.fixed, fixed_map, masks.fixed)
         self.moving_mask = self.moving.mask
@@ -106,7 +106,7 @@ class Metric:
         if gradient is None:
             return value, None
         before = (np.linalg.inv(self.moving.geometry.voxel_to_physical) @ self.moving_map.matrix)[:3, :3]
-        return value, self.free.from_matrix(before.T @ gradient.numpy() @ self.points.geometry.voxel_to_physical.T)
+        return value, self.free.from_matrix(before.T @ gradient @ self.points.geometry.voxel_to_physical.T)
 
     def _free(self, total: torch.Tensor, need_gradient: bool):
         between = self.free.images(self.points)
@@ -122,13 +122,13 @@ class Metric:
         value, gradient = self._ssd(displacement, matrix, total, need_gradient)
         if gradient is None:
             return value, None
-        gradient = linear(inverse[:3, :3].T, gradient.double().numpy().reshape(3, -1))
+        gradient = linear(inverse[:3, :3].T, gradient.reshape(3, -1))
         return value, self.free.gradient(self.points, self.moving_map.pull(between, gradient))
 
     def _ssd(self, displacement, matrix, total, need_gradient):
         value, gradient = ops.warp_ssd(self.fixed, self.moving.array, displacement, matrix=matrix, weights=self.weights,
                                        moving_mask=self.moving_mask, need_gradient=need_gradient, total_weight=total)
-        return float(value), gradient
+        return float(value) / self.norm, None if gradient is None else gradient.double().numpy() / self.norm
 
 
 #: The matrix that leaves a displacement to say all.
