@@ -5,7 +5,7 @@ with and without the DNS, with and without Bezier curves and inversion in traini
 same seed for the same number of steps (some minutes on one core; a network that is there already is not trained again,
 one that was interrupted goes on). Scores, on the aligned scans of the development subject, plain and made hard: rank of
 the true voxel (:mod:`benchmarks.matching`), landscapes of the loss (:mod:`benchmarks.landscapes`); on held-out
-synthetic pairs, error of a Gauss-Newton step. Needs ../shared/data and ../shared/eval. Exits with status 1 without them.
+synthetic pairs, error of a Gauss-Newton step. Needs ../shared/data and ../shared/eval, exits with status 1 without.
 """
 
 from __future__ import annotations

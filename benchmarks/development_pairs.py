@@ -2,8 +2,8 @@
 
 Brain MR of two patients, each pair related by a known smooth deformation (see :mod:`benchmarks.pairs`), as they are or
 made hard. The error is the distance from the true displacement, mean over the brain mask, which the registration is not
-given. With ``--inter-subject`` also the pair of two patients, for which the overlap of their tissues is known. Needs the
-pairs in ../shared/data, nibabel. Exits with status 1 when there are none.
+given. With ``--inter-subject`` also the pair of two patients, for which the overlap of their tissues is known. Needs
+the pairs in ../shared/data, nibabel. Exits with status 1 when there are none.
 """
 
 from __future__ import annotations

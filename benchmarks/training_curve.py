@@ -1,8 +1,7 @@
 """How the scores of a training rise: ``python -m benchmarks.training_curve FOLDER -o FIGURE``.
 
-For each kept checkpoint of ``pymasr train``: how often the true voxel comes first on the aligned scans of the development
-subject (:mod:`benchmarks.matching`), plotted over steps and hours beside the validation on held-out synthetic pairs.
-Needs ../shared/data and matplotlib. Exits with status 1 when there are no pairs or no kept checkpoints.
+For each kept checkpoint of ``pymasr train``: how often the true voxel comes first on the aligned scans of the
+development subject (:mod:`benchmarks.matching`), plotted over steps and hours. Needs ../shared/data and matplotlib. Exits with status 1 when there are no pairs or no kept checkpoints.
 """
 
 from __future__ import annotations
@@ -28,8 +27,10 @@ def curve(folder: pathlib.Path, found: Sequence[descriptors.Scans]) -> list[dict
     for file in sorted(folder.glob("checkpoint-*.pt")):
         content = read_checkpoint(file)
         model = averaged(content)
-        scores = {pair.name: dataclasses.asdict(matching.match(describe(model, pair.fixed), describe(model, pair.moving),
-                                                               pair.mask)) for pair in found}
+        scores = {}
+        for pair in found:
+            found_places = matching.match(describe(model, pair.fixed), describe(model, pair.moving), pair.mask)
+            scores[pair.name] = dataclasses.asdict(found_places)
         rows.append({"step": content["step"], "hours": hours[content["step"]], **scores})
     return rows
 
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_curve", description=__doc__.split(":")[0])
     parser.add_argument("folder", type=pathlib.Path, help="of the training")
     parser.add_argument("--data", type=pathlib.Path, default=pairs.DATA)
-    parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="PNG file; numbers go beside it as JSON")
+    parser.add_argument("-o", "--output", type=pathlib.Path, required=True,
+                        help="PNG file; the numbers go beside it as JSON")
     chosen = parser.parse_args(arguments)
     try:
         found = list(descriptors.scans(chosen.data))

@@ -2,8 +2,8 @@
 intensities."""
 
 from pymasr.features.descriptors import Descriptor, IntensityDNS, Mind
-from pymasr.features.intensity import intensity_range, noise_level, normalise
 from pymasr.features.dsir import Dsir
+from pymasr.features.intensity import intensity_range, noise_level, normalise
 from pymasr.features.recipe import Term, parse
 
-__all__ = ["Descriptor", "IntensityDNS", "Dsir", "Mind", "Term", "intensity_range", "noise_level", "normalise", "parse"]
+__all__ = ["Descriptor", "Dsir", "IntensityDNS", "Mind", "Term", "intensity_range", "noise_level", "normalise", "parse"]

@@ -65,7 +65,8 @@ class LossConfig:
             raise InputError(f"loss: temperature must be positive, got {self.temperature!r}")
         if self.anchors < 2:
             raise InputError(f"loss: anchors must be at least 2, got {self.anchors!r}")
-        if min(self.contrastive, self.gauss_newton, self.settling, self.magnitude, self.offset, self.damping, self.exclusion) < 0:
+        if min(self.contrastive, self.gauss_newton, self.settling, self.magnitude, self.offset, self.damping,
+               self.exclusion) < 0:
             raise InputError("loss: weights, offset, damping and exclusion must not be negative")
         if self.contrastive == self.gauss_newton == self.settling == 0:
             raise InputError("loss: contrastive, gauss_newton and settling are all 0, there is nothing to train for")
