@@ -1,7 +1,7 @@
 """How the scores of a training rise: ``python -m benchmarks.training_curve FOLDER -o FIGURE``.
 
 For each kept checkpoint of ``pymasr train``: how often the true voxel comes first on the aligned scans of the
-development subject (:mod:`benchmarks.matching`), plotted over steps and hours. Needs ../shared/data and matplotlib. Exits
+development subject (:mod:`benchmarks.matching`), over steps and hours. Needs ../shared/data and matplotlib. Exits
 with status 1 when there are no pairs or no kept checkpoints.
 """
 

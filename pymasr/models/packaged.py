@@ -19,7 +19,8 @@ from pymasr.models.masrnet import MASRConfig, MASRNet
 
 #: SHA-256 of the packaged weights, by name.
 PACKAGED: dict[str, str] = {
-    "masr-find": "d9bcd717b6462a29b19d25f3f15c32f78ac9fd70c46b1400c8423fc87f8c5d66",
+    "masr": "c5cb9ac83844a30544692ad1a184ad829e0e1b6e338930d0eb4b76a2293e9890",
+    "masr-find": "ce4c6b7309f4909d9f56e48a59478c1411fe2a5a738230be828e21272413acb1",
 }
 FOLDER = pathlib.Path(__file__).parent / "weights"
 #: What the network was trained to get; the feature extractor sees to it.
@@ -39,7 +40,7 @@ def save(model: MASRNet, file: str | pathlib.Path, **details) -> None:
               **{name: json.dumps(value) for name, value in details.items()}}
     partial = file.with_name(f".{file.name}.partial")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    safetensors.torch.save_file(state, partial, header)
+    partial.write_bytes(safetensors.torch.save(state, header))
     os.replace(partial, file)
 
 
