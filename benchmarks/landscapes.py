@@ -63,7 +63,7 @@ def rotations(fixed: torch.Tensor, moving: torch.Tensor, mask: torch.Tensor) -> 
 
 
 def _curve(fixed, moving, mask, matrices) -> np.ndarray:
-    weights = mask.float()
+    weights = mask[None].float()
     return np.array([float(ops.warp_ssd(fixed, moving, matrix=torch.from_numpy(m), weights=weights, outside="border",
                                         need_gradient=False)[0]) for m in matrices])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -85,7 +85,8 @@ class Comparison:
     """What the similarity is made of.
 
     Attributes:
-        terms: descriptors and their weights.
+        terms: descriptors and their weights. Beside one that has learnt to see through noise, those that have not count
+            less and less the noisier the images are, and are left out where they would need the most smoothing.
         dtype: of the feature volumes.
         memory: bytes that the feature volumes of a level may take; beyond them they are made slab by slab, anew at
             every step.
@@ -99,6 +100,18 @@ class Comparison:
     noise: float = 0.0
     smoothing: float | None = 0.0
 
+    def __post_init__(self):
+        if all(term.descriptor.smoothed for term in self.terms):
+            return
+        weights = [term.weight * (1 - self._noisiness if term.descriptor.smoothed else 1) for term in self.terms]
+        object.__setattr__(self, "terms", tuple(replace(term, weight=weight)
+                                                for term, weight in zip(self.terms, weights) if weight > 0))
+
+    @property
+    def _noisiness(self) -> float:
+        """0 for quiet images, 1 for noisy ones."""
+        return min(max((self.noise - QUIET) / (NOISY - QUIET), 0.0), 1.0)
+
     @property
     def finder(self) -> FeatureMaker:
         """The first descriptor alone, for coarse searches."""
@@ -109,8 +122,7 @@ class Comparison:
         """The features of every level. The noise is that of the finest one, but smoothing by it pays at all of them."""
         smoothing = self.smoothing
         if smoothing is None:
-            share = (self.noise - QUIET) / (NOISY - QUIET)
-            smoothing = MOST_SMOOTHING * min(max(share, 0.0), 1.0)
+            smoothing = MOST_SMOOTHING * self._noisiness
         return FeatureMaker(self.terms, self.dtype, smoothing)
 
     def scales(self, norms: Sequence[float]) -> tuple[tuple[float, ...], float]:

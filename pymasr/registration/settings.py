@@ -53,10 +53,11 @@ class Settings:
     Raises InputError with one sentence for a value that makes no sense.
     """
 
-    features: str = "dns"
-    """What is compared: "mind" (MIND-SSC), "dns" (neighbourhood self-similarity of the intensity), with parameters, or
-    a weighted sum of them, such as "mind(radius=1, dilation=2) + 0.5 * dns"; see :func:`pymasr.features.parse`. Of the
-    stages that deform: see `global_features`."""
+    features: str = "masr"
+    """What is compared: "masr" (the learned descriptors "dsir" and, the less the noisier the images are, "dns"), "dsir",
+    "mind" (MIND-SSC), "dns" (neighbourhood self-similarity of the intensity), with parameters, or a weighted sum of
+    them, such as "mind(radius=1, dilation=2) + 0.5 * dns"; see :func:`pymasr.features.parse`. Of the stages that
+    deform: see `global_features`."""
     global_features: str = "mind"
     """The same for the search for a start and the rigid, similarity or affine stage: a patch says more about places far
     away, the finest relations more about the last tenth of a voxel."""
