@@ -25,8 +25,8 @@ class LossConfig:
     Attributes:
         contrastive: weight of the InfoNCE loss.
         gauss_newton: weight of the Gauss-Newton loss, once it counts in full.
-        ramp: shares of the steps at which it begins to count, and counts in full; it rises linearly between. Descriptors
-            first have to find the place before they can be taught to settle on it.
+        ramp: shares of the steps at which it begins to count, and counts in full; it rises linearly between.
+            Descriptors first have to find the place before they can be taught to settle on it.
         magnitude: weight of the mean square of the U-Net's features, which nothing else bounds: the DNS does not change
             when they grow.
         temperature: of the cosine similarities.
