@@ -259,9 +259,9 @@ def test_losses_that_are_not_wanted(weights):
 
 
 def test_crops_are_described_as_the_whole_view_is():
-    """DNS and head run on regions alone: with what they look at around them, that changes nothing. (But for MIND, whose
-    variance is bounded by its mean over all that is seen.)"""
-    config = smoke_config(model={"image_mind": []})
+    """DNS and head run on regions alone: with what they look at around them, that changes nothing but rounding. (And,
+    in flat regions, MIND, whose variance is bounded by a thousandth of its mean over all that is seen.)"""
+    config = smoke_config()
     torch.manual_seed(0)
     model = loop.MASRNet(config.model)
     with torch.no_grad():
@@ -272,7 +272,7 @@ def test_crops_are_described_as_the_whole_view_is():
             size = config.views.region + 2 * margin
             box = tuple(slice(c, c + size) for c in pair.corners[number].tolist())
             expected = model(pair.images[number][None, None])[(slice(None), slice(None), *box)]
-            assert torch.allclose(part, expected, atol=1e-5)
+            assert torch.allclose(part, expected, atol=1e-4)
 
 
 def test_learning_rate():
