@@ -85,7 +85,8 @@ def test_onnx(weights, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"], "nothing is left of writing"
 
 
-@pytest.mark.parametrize("config", [{}, {"reduction": "none"}, {"dns": False}, {"image_dns": (), "image_mind": ()}, {"squeeze": 4}])
+@pytest.mark.parametrize("config", [{}, {"reduction": "none"}, {"dns": False}, {"image_dns": (), "image_mind": ()},
+                                    {"squeeze": 4}])
 def test_standard_operators_compute_the_same(config):
     model = networks.small_network(**config)
     for x, wanted in zip(inputs(), native(model), strict=True):
