@@ -110,7 +110,7 @@ def _torchscript(model: MASRNet, file: pathlib.Path, facts: str) -> None:
 
 def _exported(model: MASRNet, file: pathlib.Path, facts: str) -> None:
     # sizes that are multiples of 8, so that torch can prove that what is halved and doubled fits together again
-    sizes = {0: torch.export.Dim("batch"), 1: None}
+    sizes = {0: torch.export.Dim("batch")}
     sizes |= {2 + axis: MULTIPLE * torch.export.Dim(name, min=2) for axis, name in enumerate(("z", "y", "x"))}
     example = torch.rand((2, 1, 2 * MULTIPLE, 3 * MULTIPLE, 4 * MULTIPLE), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
