@@ -44,7 +44,7 @@ def affine(fixed):
     """The identity, that turns about the middle of the image."""
     transform = itk.AffineTransform[itk.D, 3].New()
     size = fixed.GetLargestPossibleRegion().GetSize()
-    transform.SetCenter(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size]))
+    transform.SetCenter(fixed.TransformIndexToPhysicalPoint([int(n) // 2 for n in size]))
     return transform
 
 
