@@ -18,7 +18,7 @@ STAGES = ("affine", "bspline", "field")
 # shrink factor of the virtual domain, sigma of the images' smoothing in voxels, iterations: level by level
 LEVELS = {"affine": [(4, 2, 60), (2, 1, 40), (1, 0, 10)],
           "bspline": [(4, 2, 40), (2, 1, 30), (1, 0, 10)],
-          "field": [(2, 1, 60), (1, 0, 25)]}
+          "field": [(2, 1, 60), (1, 0, 15)]}
 
 
 def register(fixed, moving, features="mind", stages=STAGES, levels=LEVELS):
@@ -63,7 +63,7 @@ def field_transform(fixed, moving, features, found, levels):
     """A displacement field, refined level by level on the grid of each; it begins with what was found."""
     transform = itk.GaussianSmoothingOnUpdateDisplacementFieldTransform[itk.D, 3].New()
     transform.SetGaussianSmoothingVarianceForTheUpdateField(3.0)
-    transform.SetGaussianSmoothingVarianceForTheTotalField(0.0)
+    transform.SetGaussianSmoothingVarianceForTheTotalField(1.0)
     for shrink, sigma, iterations in levels:
         grid = itk.shrink_image_filter(fixed, shrink_factors=[shrink] * 3)
         transform.SetDisplacementField(sampled(found, grid))

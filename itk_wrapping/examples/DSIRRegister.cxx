@@ -135,7 +135,7 @@ RunField(const ImageType * fixed, const ImageType * moving, const CompositeType 
   auto transform = FieldTransformType::New();
   transform->SetDisplacementField(sample->GetOutput());
   transform->SetGaussianSmoothingVarianceForTheUpdateField(3.0);
-  transform->SetGaussianSmoothingVarianceForTheTotalField(0.0);
+  transform->SetGaussianSmoothingVarianceForTheTotalField(1.0);
   Run(fixed, moving, CompositeType::New(), transform, 0.5 * SpacingOf(fixed), adaptors);
   auto plain = itk::DisplacementFieldTransform<double, 3>::New(); // the kind that every reader knows
   plain->SetDisplacementField(transform->GetModifiableDisplacementField());
