@@ -95,9 +95,16 @@ def run(fixed, moving, features, found, transform, levels, largest_step):
     metric = dsir_metric(fixed, moving, features=features)
 
     scales = itk.RegistrationParameterScalesFromPhysicalShift[type(metric)].New(Metric=metric)
-    optimizer = itk.GradientDescentOptimizerv4Template[itk.D].New(
-        ScalesEstimator=scales, DoEstimateLearningRateOnce=False, DoEstimateLearningRateAtEachIteration=True,
-        MaximumStepSizeInPhysicalUnits=largest_step, ConvergenceWindowSize=10, MinimumConvergenceValue=1e-5)
+    if "DisplacementField" in type(transform).__name__:
+        # every step as long as it may be: the smoothing keeps the field in check
+        optimizer = itk.GradientDescentOptimizerv4Template[itk.D].New(
+            DoEstimateLearningRateOnce=False, DoEstimateLearningRateAtEachIteration=True, ConvergenceWindowSize=10,
+            MinimumConvergenceValue=1e-5)
+    else:
+        optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New(
+            DoEstimateLearningRateOnce=True, MinimumStepLength=1e-4, ReturnBestParametersAndValue=True)
+    optimizer.SetScalesEstimator(scales)
+    optimizer.SetMaximumStepSizeInPhysicalUnits(largest_step)
 
     registration = itk.ImageRegistrationMethodv4[image, image].New(
         FixedImage=fixed, MovingImage=moving, Metric=metric, Optimizer=optimizer, InitialTransform=transform)
