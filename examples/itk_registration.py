@@ -18,7 +18,7 @@ STAGES = ("affine", "bspline", "field")
 # shrink factor of the virtual domain, sigma of the images' smoothing in voxels, iterations: level by level
 LEVELS = {"affine": [(4, 2, 60), (2, 1, 40), (1, 0, 10)],
           "bspline": [(4, 2, 40), (2, 1, 30), (1, 0, 10)],
-          "field": [(2, 1, 60), (1, 0, 25)]}
+          "field": [(2, 1, 60), (1, 0, 15)]}
 
 
 def register(fixed, moving, features="mind", stages=STAGES, levels=LEVELS):
@@ -44,7 +44,7 @@ def affine(fixed):
     """The identity, that turns about the middle of the image."""
     transform = itk.AffineTransform[itk.D, 3].New()
     size = fixed.GetLargestPossibleRegion().GetSize()
-    transform.SetCenter(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size]))
+    transform.SetCenter(fixed.TransformIndexToPhysicalPoint([int(n) // 2 for n in size]))
     return transform
 
 
@@ -63,7 +63,7 @@ def field_transform(fixed, moving, features, found, levels):
     """A displacement field, refined level by level on the grid of each; it begins with what was found."""
     transform = itk.GaussianSmoothingOnUpdateDisplacementFieldTransform[itk.D, 3].New()
     transform.SetGaussianSmoothingVarianceForTheUpdateField(3.0)
-    transform.SetGaussianSmoothingVarianceForTheTotalField(0.0)
+    transform.SetGaussianSmoothingVarianceForTheTotalField(1.0)
     for shrink, sigma, iterations in levels:
         grid = itk.shrink_image_filter(fixed, shrink_factors=[shrink] * 3)
         transform.SetDisplacementField(sampled(found, grid))
@@ -95,9 +95,16 @@ def run(fixed, moving, features, found, transform, levels, largest_step):
     metric = dsir_metric(fixed, moving, features=features)
 
     scales = itk.RegistrationParameterScalesFromPhysicalShift[type(metric)].New(Metric=metric)
-    optimizer = itk.GradientDescentOptimizerv4Template[itk.D].New(
-        ScalesEstimator=scales, DoEstimateLearningRateOnce=False, DoEstimateLearningRateAtEachIteration=True,
-        MaximumStepSizeInPhysicalUnits=largest_step, ConvergenceWindowSize=10, MinimumConvergenceValue=1e-5)
+    if "DisplacementField" in type(transform).__name__:
+        # every step as long as it may be: the smoothing keeps the field in check
+        optimizer = itk.GradientDescentOptimizerv4Template[itk.D].New(
+            DoEstimateLearningRateOnce=False, DoEstimateLearningRateAtEachIteration=True, ConvergenceWindowSize=10,
+            MinimumConvergenceValue=1e-5)
+    else:
+        optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New(
+            DoEstimateLearningRateOnce=True, MinimumStepLength=1e-4, ReturnBestParametersAndValue=True)
+    optimizer.SetScalesEstimator(scales)
+    optimizer.SetMaximumStepSizeInPhysicalUnits(largest_step)
 
     registration = itk.ImageRegistrationMethodv4[image, image].New(
         FixedImage=fixed, MovingImage=moving, Metric=metric, Optimizer=optimizer, InitialTransform=transform)

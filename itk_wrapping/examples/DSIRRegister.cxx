@@ -17,6 +17,7 @@
 #include "itkImageRegistrationMethodv4.h"
 #include "itkMINDSSCImageFilter.h"
 #include "itkRegistrationParameterScalesFromPhysicalShift.h"
+#include "itkRegularStepGradientDescentOptimizerv4.h"
 #include "itkShrinkImageFilter.h"
 #include "itkTransformFileWriter.h"
 #include "itkTransformToDisplacementFieldFilter.h"
@@ -74,14 +75,22 @@ Run(const ImageType *     fixed,
   const auto metric = NewMetric();
   auto       scales = itk::RegistrationParameterScalesFromPhysicalShift<MetricType>::New();
   scales->SetMetric(metric);
-  auto optimizer = itk::GradientDescentOptimizerv4::New();
+  // Steps shrink when they overshoot; those of a field stay as long as they may be, the smoothing keeps it in check.
+  const bool                               isField = !adaptors.empty();
+  itk::GradientDescentOptimizerv4::Pointer optimizer;
+  if (isField)
+  {
+    optimizer = itk::GradientDescentOptimizerv4::New();
+  }
+  else
+  {
+    optimizer = itk::RegularStepGradientDescentOptimizerv4<double>::New().GetPointer();
+  }
   optimizer->SetScalesEstimator(scales);
-  optimizer->SetDoEstimateLearningRateOnce(false);
-  optimizer->SetDoEstimateLearningRateAtEachIteration(true);
+  optimizer->SetDoEstimateLearningRateOnce(!isField);
+  optimizer->SetDoEstimateLearningRateAtEachIteration(isField);
   optimizer->SetMaximumStepSizeInPhysicalUnits(largestStep);
   optimizer->SetNumberOfIterations(40);
-  optimizer->SetConvergenceWindowSize(10);
-  optimizer->SetMinimumConvergenceValue(1e-5);
 
   auto registration = RegistrationType::New();
   registration->SetFixedImage(fixed);
@@ -105,7 +114,7 @@ Run(const ImageType *     fixed,
   registration->SetShrinkFactorsPerLevel(factors);
   registration->SetSmoothingSigmasPerLevel(sigmas);
   registration->SetSmoothingSigmasAreSpecifiedInPhysicalUnits(false);
-  if (!adaptors.empty())
+  if (isField)
   {
     registration->SetTransformParametersAdaptorsPerLevel(adaptors);
   }
@@ -135,7 +144,7 @@ RunField(const ImageType * fixed, const ImageType * moving, const CompositeType 
   auto transform = FieldTransformType::New();
   transform->SetDisplacementField(sample->GetOutput());
   transform->SetGaussianSmoothingVarianceForTheUpdateField(3.0);
-  transform->SetGaussianSmoothingVarianceForTheTotalField(0.0);
+  transform->SetGaussianSmoothingVarianceForTheTotalField(1.0);
   Run(fixed, moving, CompositeType::New(), transform, 0.5 * SpacingOf(fixed), adaptors);
   auto plain = itk::DisplacementFieldTransform<double, 3>::New(); // the kind that every reader knows
   plain->SetDisplacementField(transform->GetModifiableDisplacementField());

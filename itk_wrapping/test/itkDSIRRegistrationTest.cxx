@@ -10,6 +10,7 @@
 #include "itkImageRegistrationMethodv4.h"
 #include "itkMINDSSCImageFilter.h"
 #include "itkRegistrationParameterScalesFromPhysicalShift.h"
+#include "itkRegularStepGradientDescentOptimizerv4.h"
 #include "itkShrinkImageFilter.h"
 #include "itkSyNImageRegistrationMethod.h"
 
@@ -145,6 +146,16 @@ SetLevels(TRegistration * registration, const std::vector<unsigned int> & shrink
   registration->SetSmoothingSigmasPerLevel(sigmas);
 }
 
+ImageType::Pointer
+Shrunk(const ImageType * image, unsigned int factor)
+{
+  auto filter = itk::ShrinkImageFilter<ImageType, ImageType>::New();
+  filter->SetShrinkFactors(factor);
+  filter->SetInput(image);
+  filter->Update();
+  return filter->GetOutput();
+}
+
 /** The field of every level lies on the virtual domain of that level. */
 template <typename TRegistration, typename TTransform>
 void
@@ -153,12 +164,8 @@ AdaptFields(TRegistration * registration, const ImageType * fixed, const std::ve
   typename TRegistration::TransformParametersAdaptorsContainerType adaptors;
   for (const unsigned int factor : shrink)
   {
-    auto filter = itk::ShrinkImageFilter<ImageType, ImageType>::New();
-    filter->SetShrinkFactors(factor);
-    filter->SetInput(fixed);
-    filter->Update();
-    const ImageType * grid = filter->GetOutput();
-    auto              adaptor = itk::DisplacementFieldTransformParametersAdaptor<TTransform>::New();
+    const auto grid = Shrunk(fixed, factor);
+    auto       adaptor = itk::DisplacementFieldTransformParametersAdaptor<TTransform>::New();
     adaptor->SetRequiredSpacing(grid->GetSpacing());
     adaptor->SetRequiredSize(grid->GetBufferedRegion().GetSize());
     adaptor->SetRequiredDirection(grid->GetDirection());
@@ -168,7 +175,31 @@ AdaptFields(TRegistration * registration, const ImageType * fixed, const std::ve
   registration->SetTransformParametersAdaptorsPerLevel(adaptors);
 }
 
-/** Optimises a transform with gradient descent whose longest step is `step`. */
+/** Gradient descent whose longest step is `step`; those of a field are all that long, others shrink when they overshoot. */
+itk::GradientDescentOptimizerv4::Pointer
+NewOptimizer(MetricType * metric, double step, bool isField)
+{
+  auto scales = itk::RegistrationParameterScalesFromPhysicalShift<MetricType>::New();
+  scales->SetMetric(metric);
+  itk::GradientDescentOptimizerv4::Pointer optimizer;
+  if (isField)
+  {
+    optimizer = itk::GradientDescentOptimizerv4::New();
+  }
+  else
+  {
+    auto regular = itk::RegularStepGradientDescentOptimizerv4<double>::New();
+    regular->SetMinimumStepLength(1e-4);
+    optimizer = regular.GetPointer();
+  }
+  optimizer->SetScalesEstimator(scales);
+  optimizer->SetDoEstimateLearningRateOnce(!isField);
+  optimizer->SetDoEstimateLearningRateAtEachIteration(isField);
+  optimizer->SetMaximumStepSizeInPhysicalUnits(step);
+  optimizer->SetNumberOfIterations(60);
+  return optimizer;
+}
+
 void
 Register(TransformType *                   transform,
          const std::vector<unsigned int> & shrink,
@@ -178,21 +209,11 @@ Register(TransformType *                   transform,
 {
   const auto fixed = Fixed(), moving = Moving();
   const auto metric = MindMetric();
-  auto       scales = itk::RegistrationParameterScalesFromPhysicalShift<MetricType>::New();
-  scales->SetMetric(metric);
-  auto optimizer = itk::GradientDescentOptimizerv4::New();
-  optimizer->SetScalesEstimator(scales);
-  optimizer->SetDoEstimateLearningRateOnce(false);
-  optimizer->SetDoEstimateLearningRateAtEachIteration(true);
-  optimizer->SetMaximumStepSizeInPhysicalUnits(step);
-  optimizer->SetNumberOfIterations(60);
-  optimizer->SetConvergenceWindowSize(10);
-  optimizer->SetMinimumConvergenceValue(1e-5);
-  auto registration = RegistrationType::New();
+  auto       registration = RegistrationType::New();
   registration->SetFixedImage(fixed);
   registration->SetMovingImage(moving);
   registration->SetMetric(metric);
-  registration->SetOptimizer(optimizer);
+  registration->SetOptimizer(NewOptimizer(metric, step, isField));
   registration->SetInitialTransform(transform);
   registration->InPlaceOn();
   SetLevels(registration.GetPointer(), shrink, sigma);
@@ -230,17 +251,24 @@ BSpline()
   Register(transform, { 2, 1 }, { 2.0, 1.0 }, 1.0, false);
 }
 
-void
-DisplacementField()
+FieldTransformType::DisplacementFieldType::Pointer
+ZeroField(const itk::ImageBase<3> * grid)
 {
   auto field = FieldTransformType::DisplacementFieldType::New();
-  field->SetRegions(itk::Size<3>{ { size / 2, size / 2, size / 2 } });
+  field->CopyInformation(grid);
+  field->SetRegions(grid->GetLargestPossibleRegion());
   field->Allocate();
   FieldTransformType::OutputVectorType zero;
   zero.Fill(0.0);
   field->FillBuffer(zero);
+  return field;
+}
+
+void
+DisplacementField()
+{
   auto transform = FieldTransformType::New();
-  transform->SetDisplacementField(field);
+  transform->SetDisplacementField(ZeroField(Shrunk(Fixed(), 2)));
   transform->SetGaussianSmoothingVarianceForTheUpdateField(3.0);
   transform->SetGaussianSmoothingVarianceForTheTotalField(0.5);
   Register(transform, { 2, 1 }, { 2.0, 1.0 }, 0.7, true);
@@ -260,6 +288,11 @@ NewSyN(MetricType * metric, const std::vector<unsigned int> & shrink, const std:
   iterations.Fill(30);
   registration->SetNumberOfIterationsPerLevel(iterations);
   SetLevels(registration.GetPointer(), shrink, sigma);
+  auto transform = SyNType::OutputTransformType::New();
+  transform->SetDisplacementField(ZeroField(Shrunk(fixed, shrink[0])));
+  transform->SetInverseDisplacementField(ZeroField(Shrunk(fixed, shrink[0])));
+  registration->SetInitialTransform(transform);
+  registration->InPlaceOn();
   AdaptFields<SyNType, SyNType::OutputTransformType>(registration, fixed, shrink);
   return registration;
 }
