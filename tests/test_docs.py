@@ -21,6 +21,9 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
     pair = make_pair((24, 24, 24), 6.0, deformation=1.0, rotation=2.0, shift=(3.0, 0.0, -3.0), points=10)
     pair.save(tmp_path)
     monkeypatch.chdir(tmp_path)
+    # elastix's B-spline stage would take a minute
+    monkeypatch.setattr("pymasr.itk.elastix.STAGES", ("affine",))
+    monkeypatch.setattr("pymasr.itk.elastix.RESOLUTIONS", 1)
     names = {}
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 2

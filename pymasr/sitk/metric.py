@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ import torch
 from pymasr import ops
 from pymasr.geometry import voxel_matrix
 from pymasr.registration.channels import Channels
+from pymasr.registration.grids import Volume
 from pymasr.sitk.free import Free, FreeLinear, Points
 from pymasr.sitk.maps import LinearMap, Map, linear
 
@@ -30,7 +31,9 @@ class Metric:
     """Mean over the points x of the virtual domain of the squared difference of the features of the fixed image at F(x)
     and of the moving image at M(T(x)): the value of :func:`pymasr.ops.warp_ssd`, divided by the channels' norm.
 
-    Points outside of either image or its mask don't count.
+    Points outside of either image or its mask don't count. As in ITK an image ends half a voxel beyond the outermost
+    centres, where the outermost voxels go on: at an identity between equal grids the least motion would else shut out a
+    whole face of the grid, and the value jump.
 
     Args:
         channels: features of the level.
@@ -43,14 +46,12 @@ class Metric:
     def __init__(self, channels: Channels, points: Points, free: Free, fixed_map: Map, moving_map: Map, masks: Masks):
         self.points, self.free, self.moving_map = points, free, moving_map
         self.count, self.norm = 0, channels.norm
-        self.moving = channels.moving
         self.fixed, self.weights = self._fixed_at_points(channels.fixed, fixed_map, masks.fixed)
-        self.moving_mask = self.moving.mask
+        self.moving = framed(channels.moving)
         if masks.moving is not None:
             array, geometry = masks.moving
-            own = ops.warp(array[None], matrix=voxel_matrix(self.moving.geometry, geometry), padding="zeros",
-                           mode="nearest", shape=self.moving.geometry.shape)
-            self.moving_mask = own if self.moving_mask is None else own * (self.moving_mask > 0.5)
+            self.moving.mask.mul_(ops.warp(array[None], matrix=voxel_matrix(self.moving.geometry, geometry),
+                                           padding="zeros", mode="nearest", shape=self.moving.geometry.shape))
 
     def _fixed_at_points(self, volume, fixed_map: Map, mask: tuple | None):
         """Features (C, *shape) of the fixed image at the points, and the points' weights (1, *shape)."""
@@ -127,8 +128,24 @@ class Metric:
 
     def _ssd(self, displacement, matrix, total, need_gradient):
         value, gradient = ops.warp_ssd(self.fixed, self.moving.array, displacement, matrix=matrix, weights=self.weights,
-                                       moving_mask=self.moving_mask, need_gradient=need_gradient, total_weight=total)
+                                       moving_mask=self.moving.mask, need_gradient=need_gradient, total_weight=total)
         return float(value) / self.norm, None if gradient is None else gradient.double().numpy() / self.norm
+
+
+def framed(volume: Volume) -> Volume:
+    """Features with their outermost voxels repeated once more on every side, and a mask that is 0 there: positions up
+    to half a voxel beyond the outermost centres then are valid."""
+    shape = [n + 2 for n in volume.geometry.shape]
+    array = torch.empty((*shape, volume.array.shape[0])).permute(3, 0, 1, 2)
+    inner = (slice(None), *(slice(1, -1),) * 3)
+    array[inner] = volume.array
+    for axis, n in enumerate(shape, 1):
+        array.select(axis, 0).copy_(array.select(axis, 1))
+        array.select(axis, n - 1).copy_(array.select(axis, n - 2))
+    mask = torch.zeros((1, *shape))
+    mask[inner] = 1.0 if volume.mask is None else (volume.mask > 0.5).float()
+    origin = (volume.geometry.voxel_to_physical @ [-1, -1, -1, 1])[:3]
+    return Volume(array, replace(volume.geometry, shape=tuple(shape), origin=tuple(map(float, origin))), mask)
 
 
 #: The matrix that leaves a displacement to say all.
