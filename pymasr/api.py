@@ -31,7 +31,8 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
         fixed, moving: paths (image files or DICOM directories), SimpleITK or itk images, :class:`pymasr.io.Image`, or
             arrays (D, H, W). Grids may differ in size, spacing, origin and direction.
         features: the descriptors whose difference the deformation minimises: "masr" (learned ones beside plain ones),
-            "dsir", "mind", "dns", "mind(radius=1, dilation=2)", "mind + 0.5 * dns"; see :func:`pymasr.features.parse`. The search for a
+            "dsir", "mind", "dns", "mind(radius=1, dilation=2)", "mind + 0.5 * dns"; see
+            :func:`pymasr.features.parse`. The search for a
             start and the rigid, similarity or affine stage compare those of the setting `global_features`.
         preset: "fast", "default" or "accurate".
         device: what computes, "cpu", "cuda", or "auto": CUDA where it can be used, else the CPU.

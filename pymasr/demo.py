@@ -117,7 +117,7 @@ def _positions(geometry: Geometry, voxels: np.ndarray) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pymasr.demo", description=__doc__.split("\n\n")[0].split(": ")[1])
     parser.add_argument("-o", "--output", metavar="DIR", default="demo", help="where to write (default: %(default)s)")
-    parser.add_argument("--features", default="dns", help="descriptors to compare (default: %(default)s)")
+    parser.add_argument("--features", default="masr", help="descriptors to compare (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the pair, 0 or more (default: %(default)s)")
     chosen = parser.parse_args(arguments)
 

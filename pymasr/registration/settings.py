@@ -54,9 +54,9 @@ class Settings:
     """
 
     features: str = "masr"
-    """What is compared: "masr" (the learned descriptors "dsir" and, the less the noisier the images are, "dns"), "dsir",
-    "mind" (MIND-SSC), "dns" (neighbourhood self-similarity of the intensity), with parameters, or a weighted sum of
-    them, such as "mind(radius=1, dilation=2) + 0.5 * dns"; see :func:`pymasr.features.parse`. Of the stages that
+    """What is compared: "masr" (the learned descriptors "dsir" and, the less the noisier the images are, "dns"),
+    "dsir", "mind" (MIND-SSC), "dns" (neighbourhood self-similarity of the intensity), with parameters, or a weighted
+    sum of them, such as "mind(radius=1, dilation=2) + 0.5 * dns"; see :func:`pymasr.features.parse`. Of the stages that
     deform: see `global_features`."""
     global_features: str = "mind"
     """The same for the search for a start and the rigid, similarity or affine stage: a patch says more about places far

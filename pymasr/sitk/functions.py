@@ -29,12 +29,12 @@ def mind_ssc(image: sitk.Image, radius: int = 2, dilation: int = 2) -> sitk.Imag
     return _to_vectors(ops.mind_ssc(_from_image(image), radius, dilation), geometry_of(image))
 
 
-def features(image: sitk.Image, features: str | Extractor = "dns") -> sitk.Image:
+def features(image: sitk.Image, features: str | Extractor = "dsir") -> sitk.Image:
     """Descriptors as the registration makes them at its finest level: intensities to [0, 1], voxels made isotropic.
 
     Args:
         image: scalar, 3-D.
-        features: "dns", "mind", with parameters, or a weighted sum (see :func:`pymasr.features.parse`), or a function
+        features: "dsir", "dns", "mind", with parameters, or a weighted sum (see :func:`pymasr.features.parse`), or a function
             of an image (D, H, W) to features (C, D, H, W).
 
     Returns:
@@ -48,7 +48,7 @@ def features(image: sitk.Image, features: str | Extractor = "dns") -> sitk.Image
 
 
 def similarity(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform | None = None,
-               features: str | Extractor | Sequence = "dns", *, fixed_mask: sitk.Image | None = None,
+               features: str | Extractor | Sequence = "masr", *, fixed_mask: sitk.Image | None = None,
                moving_mask: sitk.Image | None = None) -> float:
     """Difference of the descriptors of two images under a transform (fixed points to moving points;
     identity by default), 0 for a perfect match: what :class:`~pymasr.sitk.ImageRegistrationMethod` minimises."""

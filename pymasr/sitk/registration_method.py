@@ -91,13 +91,13 @@ class ImageRegistrationMethod:
 
     # the metric
 
-    def SetMetricAsDSIR(self, features: str | Extractor | Sequence = "dns") -> None:
+    def SetMetricAsDSIR(self, features: str | Extractor | Sequence = "masr") -> None:
         """Compare descriptors: the mean over points and channels of the squared difference, divided by that of
         unrelated voxels: 0 for a perfect match, about 1 for none. That is of the order of a mutual information, which
         the tolerances in scripts are made for.
 
         Args:
-            features: "dns", "mind", with parameters, or a weighted sum (see :func:`pymasr.features.parse`); a function
+            features: "masr", "dsir", "dns", "mind", with parameters, or a weighted sum (see :func:`pymasr.features.parse`); a function
                 of an image (D, H, W) float32 in [0, 1] with isotropic voxels to features (C, D, H, W); or a pair
                 (fixed, moving) of feature volumes on the images' own grids, SimpleITK vector images or arrays (C, D, H,
                 W). Volumes that are given are smoothed at each level as the images would be, never made anew, and the
