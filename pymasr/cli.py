@@ -47,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
     register.add_argument("-o", "--output", metavar="DIR", required=True, help="where to write; made when missing")
     register.add_argument("--features", metavar="DESCRIPTORS", default="masr",
                           help="what the deformation compares: masr (learned descriptors, dsir, beside dns), dsir, "
-                               "dns, mind, with parameters such as 'mind(radius=1, dilation=2)', or a weighted sum such as "
-                               "'mind + 0.5 * dns' (default: %(default)s); the "
+                               "dns, mind, with parameters such as 'mind(radius=1, dilation=2)', or a weighted sum "
+                               "such as 'mind + 0.5 * dns' (default: %(default)s); the "
                                "stages before it: --set global_features=DESCRIPTORS")
     register.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                           help="where to compute (default: %(default)s)")

@@ -34,8 +34,8 @@ def features(image: sitk.Image, features: str | Extractor = "dsir") -> sitk.Imag
 
     Args:
         image: scalar, 3-D.
-        features: "dsir", "dns", "mind", with parameters, or a weighted sum (see :func:`pymasr.features.parse`), or a function
-            of an image (D, H, W) to features (C, D, H, W).
+        features: "dsir", "dns", "mind", with parameters, or a weighted sum (see :func:`pymasr.features.parse`), or a
+            function of an image (D, H, W) to features (C, D, H, W).
 
     Returns:
         A vector image, float32, one component a channel. Its grid is that of `image` if the voxels are isotropic, else

@@ -97,11 +97,11 @@ class ImageRegistrationMethod:
         the tolerances in scripts are made for.
 
         Args:
-            features: "masr", "dsir", "dns", "mind", with parameters, or a weighted sum (see :func:`pymasr.features.parse`); a function
-                of an image (D, H, W) float32 in [0, 1] with isotropic voxels to features (C, D, H, W); or a pair
-                (fixed, moving) of feature volumes on the images' own grids, SimpleITK vector images or arrays (C, D, H,
-                W). Volumes that are given are smoothed at each level as the images would be, never made anew, and the
-                metric is their mean squared difference itself.
+            features: "masr", "dsir", "dns", "mind", with parameters, or a weighted sum (see
+                :func:`pymasr.features.parse`); a function of an image (D, H, W) float32 in [0, 1] with isotropic voxels
+                to features (C, D, H, W); or a pair (fixed, moving) of feature volumes on the images' own grids,
+                SimpleITK vector images or arrays (C, D, H, W). Volumes that are given are smoothed at each level as the
+                images would be, never made anew, and the metric is their mean squared difference itself.
         """
         if isinstance(features, (tuple, list)):
             features = tuple(_volume(volume) for volume in features)
