@@ -224,7 +224,7 @@ def test_wrong_use(arguments, message, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["--features", "sift"], "there is no descriptor called sift, expected mind or dns"),
+    (["--features", "sift"], "there is no descriptor called sift, expected masr, dsir, mind or dns"),
     (["--features", "mind(radius={[]: 1})"], "features must be descriptors added up"),
     (["--set", "regularization=3"], "no setting called regularization; did you mean regularisation?"),
     (["--set", "regularisation=soft"], "regularisation must be at least 0, got 'soft'"),

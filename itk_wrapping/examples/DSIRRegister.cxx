@@ -70,7 +70,7 @@ Run(const ImageType *     fixed,
     const CompositeType * found,
     TransformType *       transform,
     double                largestStep,
-    const RegistrationType::TransformParametersAdaptorsContainerType & adaptors = {})
+    RegistrationType::TransformParametersAdaptorsContainerType adaptors = {})
 {
   const auto metric = NewMetric();
   auto       scales = itk::RegistrationParameterScalesFromPhysicalShift<MetricType>::New();

@@ -17,7 +17,7 @@ DESCRIPTORS: dict[str, type] = {"dsir": Dsir, "mind": Mind, "dns": IntensityDNS}
 
 #: Names of sums. The DSIR finds the place and holds on to it through noise; the plain DNS, which reads nothing but the
 #: nearest voxels, adds the last tenth of one.
-SUMS = {"masr": "dsir + dns"}
+SUMS = {"masr": "dsir + 3 * dns"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def parse(text: str) -> tuple[Term, ...]:
     A term is a name (``dsir``, ``mind``, ``dns``), with parameters if wanted (``mind(radius=2, dilation=2)``,
     ``dns(dilations=(1, 3), noise=0.001)``: the attributes of :class:`~pymasr.features.Dsir`,
     :class:`~pymasr.features.Mind` and :class:`~pymasr.features.IntensityDNS`), and with a weight before it if wanted
-    (``0.5 * dns``). ``masr`` stands for ``dsir + dns``; a weight before it counts for the sum.
+    (``0.5 * dns``). ``masr`` stands for ``dsir + 3 * dns``; a weight before it counts for the sum.
 
     Raises InputError with one sentence for anything else.
     """
@@ -67,10 +67,10 @@ def _terms(node: ast.expr, text: str) -> list[Term]:
 
 def _descriptor(name: str, parameters: dict) -> Descriptor:
     if name in SUMS:
-        raise InputError(f"features: {name} takes no parameters, it stands for {SUMS[name]}: give them to those")
+        raise InputError(f"features: {name} takes no parameters, it stands for {SUMS[name]}: give them to these")
     if name not in DESCRIPTORS:
-        raise InputError(f"features: there is no descriptor called {name}, expected "
-                         f"{', '.join(SUMS)}, {' or '.join(DESCRIPTORS)}")
+        *others, last = [*SUMS, *DESCRIPTORS]
+        raise InputError(f"features: there is no descriptor called {name}, expected {', '.join(others)} or {last}")
     kind = DESCRIPTORS[name]
     known = [field.name for field in dataclasses.fields(kind)]
     for given in parameters:

@@ -18,11 +18,11 @@ def test_sums_of_descriptors(text, terms):
 
 
 def test_the_name_of_a_sum_counts_once():
-    assert list(parse("masr + 2 * mind")) == [Term(0.5, Dsir()), Term(0.5, IntensityDNS()), Term(2.0, Mind())]
+    assert list(parse("masr + 2 * mind")) == [Term(0.25, Dsir()), Term(0.75, IntensityDNS()), Term(2.0, Mind())]
 
 
 @pytest.mark.parametrize("text, message", [
-    ("nmi", "no descriptor called nmi, expected masr, dsir or mind or dns"),
+    ("nmi", "no descriptor called nmi, expected masr, dsir, mind or dns"),
     ("mind +", "must be descriptors added up"),
     ("mind - dns", "must be descriptors added up"),
     ("mind(2)", "must be descriptors added up"),
@@ -38,7 +38,7 @@ def test_the_name_of_a_sum_counts_once():
     ("dns(dilations=())", "dilations of dns must be a tuple"),
     ("dns(dilations=(0,))", "dilations of dns must be a whole number of at least 1"),
     ("dns(noise=0)", "noise of dns must be a positive number"),
-    ("masr(weights='masr')", "masr takes no parameters, it stands for dsir \\+ dns"),
+    ("masr(weights='masr')", "masr takes no parameters, it stands for dsir \\+ 3 \\* dns"),
     ("0 * mind", "a weight must be a positive number, got 0"),
     ("'a' * mind", "a weight must be a positive number"),
 ])

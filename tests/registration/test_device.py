@@ -16,8 +16,8 @@ from pymasr import numerics
 from pymasr.registration import AffineLevel, DeformableLevel, Settings, register_images
 from pymasr.registration.inversion import invert
 
-QUICK = Settings.from_preset(affine_levels=(AffineLevel(4, 8), AffineLevel(2, 6)), tolerance=0.0, min_size=6,
-                             levels=(DeformableLevel(2, 4, 6), DeformableLevel(1, 4, 4)))
+QUICK = Settings.from_preset(features="dns", affine_levels=(AffineLevel(4, 8), AffineLevel(2, 6)), tolerance=0.0,
+                             min_size=6, levels=(DeformableLevel(2, 4, 6), DeformableLevel(1, 4, 4)))
 OBLIQUE = phantom.rotation(20, 0) @ phantom.rotation(-15, 2)
 FIXED = phantom.grid((30, 32, 34), (3.0, 3.0, 3.0), direction=OBLIQUE)
 MOVING = phantom.grid((32, 30, 33), (3.0, 3.2, 3.0))
