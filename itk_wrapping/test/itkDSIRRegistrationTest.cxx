@@ -197,6 +197,8 @@ NewOptimizer(MetricType * metric, double step, bool isField)
   optimizer->SetDoEstimateLearningRateAtEachIteration(isField);
   optimizer->SetMaximumStepSizeInPhysicalUnits(step);
   optimizer->SetNumberOfIterations(60);
+  optimizer->SetConvergenceWindowSize(10);
+  optimizer->SetMinimumConvergenceValue(1e-5);
   return optimizer;
 }
 
@@ -282,10 +284,10 @@ NewSyN(MetricType * metric, const std::vector<unsigned int> & shrink, const std:
   registration->SetFixedImage(fixed);
   registration->SetMovingImage(Moving());
   registration->SetMetric(metric);
-  registration->SetLearningRate(0.5);
+  registration->SetLearningRate(0.25);
   registration->SetGaussianSmoothingVarianceForTheUpdateField(6.0);
   SyNType::NumberOfIterationsArrayType iterations(shrink.size());
-  iterations.Fill(30);
+  iterations.Fill(60);
   registration->SetNumberOfIterationsPerLevel(iterations);
   SetLevels(registration.GetPointer(), shrink, sigma);
   auto transform = SyNType::OutputTransformType::New();
@@ -302,7 +304,7 @@ void
 SyN()
 {
   const auto metric = MindMetric();
-  const auto registration = NewSyN(metric, { 2, 1 }, { 2.0, 1.0 });
+  const auto registration = NewSyN(metric, { 2, 1 }, { 2.0, 0.0 });
   registration->Update();
   RequireFound(registration->GetTransform());
 
