@@ -297,7 +297,8 @@ void displacement_search(const DisplacementSearch& in, const View& displacement,
       call.launch(find_levels<Index>, tiles.count, 0, read(own), tiles, written(levels));
       const auto run = [&](auto kernel) {
         call.launch(kernel, cells.count, (2 * staged + 3 * kept) * sizeof(float), read(fixed), read(moving),
-                    read(levels), channels, n, read(in.coupling), float(in.theta), window, cells, written(displacement), written(cost));
+                    read(levels), channels, n, read(in.coupling), float(in.theta), window, cells,
+                    written(displacement), written(cost));
       };
       in.coupling ? run(search<true, Index>) : run(search<false, Index>);
     }

@@ -32,10 +32,11 @@ struct DisplacementSearch {
 };
 
 /// displacement (N, 3, D, H, W) float32: the candidate with the least cost + theta |d - u|^2; of equal ones the one of
-/// least |d|^2, then the first in the order of d (z, y, x). cost (N, 1, D, H, W) float32: the cost alone. Where a cell
+/// least |d|^2, then the first in the order of d (z, y, x); at borders and masks rounding, which differs between the
+/// backends, decides between equal costs. cost (N, 1, D, H, W) float32: the cost alone. Where a cell
 /// has no candidate: the displacement nearest to u, and NaN. Any strides are read and written. Never holds all costs:
 /// on the CPU per thread about 0.5 MB (twice that with weights or a mask), more only where a row of them needs it, and
-/// three to four float32 copies of a volume; on CUDA four copies of a volume (of one item of a batch) and a little.
+/// three to four float32 copies of a volume; on CUDA 4 C + 11 float32 volumes of one channel (of one item of a batch).
 void displacement_search(const DisplacementSearch& input, const View& displacement, const View& cost,
                          const Execution& execution = {});
 
