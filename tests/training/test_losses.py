@@ -118,15 +118,9 @@ def test_damping_shortens_the_steps():
     assert float(steps[0].norm()) > float(steps[1].norm()) > float(steps[2].norm()) > 0
 
 
-def test_gradient_of_the_gauss_newton_loss():
+def require_gradients(loss, fixed, moving):
     """Against central differences along a direction; the ops are float32."""
     generator = torch.Generator().manual_seed(1)
-    fixed, moving = waves(truth(INDEX)).requires_grad_(), MOVING.clone().requires_grad_()
-
-    def loss(fixed, moving):
-        return losses.gauss_newton_loss(losses.gauss_newton_steps(
-            fixed, moving, truth(INDEX), EVERYWHERE, torch.tensor([0.3, 0.2, -0.4]), (6, 12), 0.05))
-
     gradients = torch.autograd.grad(loss(fixed, moving), (fixed, moving))
     for number, (gradient, leaf) in enumerate(zip(gradients, (fixed, moving))):
         noise = torch.nn.functional.avg_pool3d(torch.randn(leaf.shape, generator=generator)[None], 3, 1, 1)[0]
@@ -134,6 +128,16 @@ def test_gradient_of_the_gauss_newton_loss():
         both[0][number], both[1][number] = leaf.detach() + 3e-3 * noise, leaf.detach() - 3e-3 * noise
         slope = float(loss(*both[0]) - loss(*both[1])) / 6e-3
         assert float((gradient * noise).sum()) == pytest.approx(slope, rel=0.02, abs=2e-4)
+
+
+def test_gradient_of_the_gauss_newton_loss():
+    fixed, moving = waves(truth(INDEX)).requires_grad_(), MOVING.clone().requires_grad_()
+
+    def loss(fixed, moving):
+        return losses.gauss_newton_loss(losses.gauss_newton_steps(
+            fixed, moving, truth(INDEX), EVERYWHERE, torch.tensor([0.3, 0.2, -0.4]), (6, 12), 0.05))
+
+    require_gradients(loss, fixed, moving)
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0, 0.0), (0.25, 0.0, 0.0), (0.0, -0.3, 0.2)])
@@ -167,20 +171,13 @@ def test_only_valid_voxels_settle():
 
 
 def test_gradient_of_the_settling_loss():
-    generator = torch.Generator().manual_seed(2)
     shifted = INDEX + torch.tensor([0.3, -0.2, 0.4])[:, None, None, None]
     fixed, moving = waves(truth(shifted)).requires_grad_(), MOVING.clone().requires_grad_()
 
     def loss(fixed, moving):
         return losses.settling_loss(losses.settling_distances(fixed, moving, truth(INDEX), EVERYWHERE, (6, 12)))
 
-    gradients = torch.autograd.grad(loss(fixed, moving), (fixed, moving))
-    for number, (gradient, leaf) in enumerate(zip(gradients, (fixed, moving))):
-        noise = torch.nn.functional.avg_pool3d(torch.randn(leaf.shape, generator=generator)[None], 3, 1, 1)[0]
-        both = [[fixed.detach(), moving.detach()] for _ in range(2)]
-        both[0][number], both[1][number] = leaf.detach() + 3e-3 * noise, leaf.detach() - 3e-3 * noise
-        slope = float(loss(*both[0]) - loss(*both[1])) / 6e-3
-        assert float((gradient * noise).sum()) == pytest.approx(slope, rel=0.02, abs=2e-4)
+    require_gradients(loss, fixed, moving)
 
 
 def test_flat_descriptors_have_no_steps():
