@@ -115,7 +115,7 @@ class BlurPool(nn.Module):
     """Half the resolution, anti-aliased: [1 3 3 1] / 8 along each axis, replicate border (Zhang, ICML 2019).
 
     METHOD's [1 2 1] puts an output onto every second input; with four taps it lies between two of them, where trilinear
-    upsampling expects it. So nothing is shifted by half a voxel, and a mirrored image has a mirrored DSIR.
+    upsampling expects it. So nothing is shifted by half a voxel, whichever way an axis runs.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
