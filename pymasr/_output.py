@@ -1,4 +1,4 @@
-"""Directories of results that are whole or not there."""
+"""Results, files or directories of them, that are whole or not there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pymasr.errors import InputError
+
+#: Endings of image formats that are one file.
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 
 
 def require_writable(directory: str | os.PathLike) -> None:
@@ -59,3 +63,31 @@ def whole_directory(directory: str | os.PathLike, names: Sequence[str]) -> Itera
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def whole_file(file: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A temporary file of the same name to write to; on success it moves to `file`, else nothing is left of it."""
+    path = pathlib.Path(file)
+    with whole_directory(path.parent, [path.name]) as folder:
+        yield folder / path.name
+
+
+def require_file(file: str | os.PathLike, suffixes: Sequence[str], inputs: Sequence[str | os.PathLike] = ()) -> None:
+    """Raise InputError unless `file` ends with one of `suffixes`, can be written, and is none of `inputs`."""
+    path = pathlib.Path(file)
+    if not path.name.lower().endswith(tuple(suffixes)) or path.name.lower() in suffixes:
+        raise InputError(f"output {path}: must be a file that ends with {', '.join(suffixes)}")
+    if path.is_dir():
+        raise InputError(f"output {path}: is a directory, expected the name of a file")
+    if path.exists() and any(os.path.exists(other) and os.path.samefile(path, other) for other in inputs):
+        raise InputError(f"output {path}: is what is read, too; give another name")
+    require_writable(path.parent)
+
+
+def write_image(image: Any, file: str | os.PathLike) -> None:
+    """Write a SimpleITK image, compressed, whole or not at all."""
+    import SimpleITK as sitk
+
+    with whole_file(file) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)

@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pymasr._version import __version__
-from pymasr.commands import export, features, info, register, train
+from pymasr.commands import apply, compose, export, features, info, invert, jacobian, register, train
 from pymasr.errors import InputError
 
 #: Modules with the functions ``add`` and ``run``, in the order in which --help lists them.
 COMMANDS = (
     register,
+    apply,
+    invert,
+    compose,
+    jacobian,
     train,
     features,
     export,

@@ -61,12 +61,27 @@ def jacobian_statistics(displacement, geometry: Geometry, mask: torch.Tensor | N
         ``folded``, the share of voxels whose determinant is not positive, and ``std_log_jacobian``, the standard
         deviation of the determinant's logarithm where it is; NaN where it is positive nowhere.
     """
+    values = determinant(displacement, geometry)
+    statistics = determinant_statistics(values if mask is None else values[mask])
+    return {name: statistics[name] for name in ("folded", "std_log_jacobian")}
+
+
+def determinant(displacement, geometry: Geometry) -> torch.Tensor:
+    """Determinant of the Jacobian of the map x -> x + d(x), taken as :func:`jacobian_statistics` says: (D, H, W)
+    float32, where `displacement` is."""
     from pymasr.ops import jacobian_determinant
 
-    vectors = torch.as_tensor(displacement).to(torch.float32)
+    vectors = torch.as_tensor(displacement)
     to_voxels = torch.from_numpy(np.linalg.inv(geometry.voxel_to_physical[:3, :3])).to(vectors)
-    determinant = jacobian_determinant((vectors @ to_voxels.T).permute(3, 0, 1, 2))[0]
-    determinant = determinant.flatten() if mask is None else determinant[mask]
-    positive = determinant[determinant > 0].double()
-    return {"folded": float((determinant <= 0).double().mean()),
+    return jacobian_determinant((vectors @ to_voxels.T).permute(3, 0, 1, 2).to(torch.float32))[0]
+
+
+def determinant_statistics(values: torch.Tensor) -> dict[str, float]:
+    """Of determinants, one at least: how many ``voxels``; ``folded_voxels``, those that are not positive, and their
+    share ``folded``; ``min``, ``max``, ``mean``; ``std_log_jacobian``, the standard deviation of the logarithm of those
+    that are positive, NaN of none."""
+    values = values.flatten()
+    positive, folded = values[values > 0].double(), int((values <= 0).sum())
+    return {"voxels": values.numel(), "folded_voxels": folded, "folded": folded / values.numel(),
+            "min": float(values.min()), "max": float(values.max()), "mean": float(values.double().mean()),
             "std_log_jacobian": float(positive.log().std(correction=0)) if positive.numel() else math.nan}

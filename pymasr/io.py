@@ -11,7 +11,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,28 +194,57 @@ def _from_sitk(image: Any, name: str, path: str | None) -> Image:
 def _from_path(path: pathlib.Path, name: str) -> Image:
     import SimpleITK as sitk
 
-    label = _label(name, str(path))
+    return _from_sitk(_read(path, _label(name, str(path)), _require_scalar, sitk.sitkFloat32), name, str(path))
+
+
+def read_any(path: str | os.PathLike, *, name: str = "image") -> Any:
+    """The 3-D image in a file, or of the one DICOM series in a directory, as it is stored: a SimpleITK image of its own
+    pixel type, of any number of values per voxel.
+
+    Raises InputError: a file that is missing, cannot be read or is cut short; not 3-D; complex; NaN or infinity; a grid
+    that is none.
+    """
+    from pymasr.sitk import geometry_of
+
+    label = _label(name, os.fspath(path))
+    image = _read(pathlib.Path(path), label, _require_3d)
+    _require_3d(image.GetSize(), 0, label)  # a series says so only now
+    _require_real(image.GetPixelIDTypeAsString(), label)
+    _require_grid(geometry_of(image), label)
+    return image
+
+
+def _require_scalar(size: tuple[int, ...], components: int, label: str, pixel_type: str) -> None:
+    # before the voxels are read: SimpleITK would turn colours into grey levels without a word
+    _require_volume(size, components, label)
+    _require_real(pixel_type, label)
+
+
+def _read(path: pathlib.Path, label: str, require: Callable[..., None], pixel_type: int | None = None) -> Any:
+    """The SimpleITK image at `path`, of `pixel_type` or its own; `require` looks at its header first."""
+    import SimpleITK as sitk
+
     if not os.path.exists(path):
         raise InputError(f"{label}: no such file or directory")
     if not os.access(path, os.R_OK):
         raise InputError(f"{label}: cannot be read, permission denied")
-    with _quiet_itk():
+    with quiet_itk():
         try:
             if path.is_dir():
-                return _from_sitk(_read_series(path, label), name, str(path))
+                return _read_series(path, label)
             reader = sitk.ImageFileReader()
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
-            # before the voxels are read: SimpleITK would turn colours into grey levels without a word
-            _require_volume(reader.GetSize(), reader.GetNumberOfComponents(), label)
-            _require_real(sitk.GetPixelIDValueAsString(reader.GetPixelID()), label)
+            require(reader.GetSize(), reader.GetNumberOfComponents(), label,
+                    sitk.GetPixelIDValueAsString(reader.GetPixelID()))
             defect = _nifti.defect(path)
             if defect:
                 raise InputError(f"{label}: {defect}")
-            reader.SetOutputPixelType(sitk.sitkFloat32)
-            return _from_sitk(reader.Execute(), name, str(path))
+            if pixel_type is not None:
+                reader.SetOutputPixelType(pixel_type)
+            return reader.Execute()
         except (OSError, RuntimeError) as error:
-            raise InputError(f"{label}: cannot be read, {_reason(error)}") from error
+            raise InputError(f"{label}: cannot be read, {reason(error)}") from error
 
 
 def _read_series(directory: pathlib.Path, label: str) -> Any:
@@ -262,7 +291,7 @@ def _require_even_slices(reader: Any, count: int, image: Any, label: str) -> Non
 
 
 @contextlib.contextmanager
-def _quiet_itk() -> Iterator[None]:
+def quiet_itk() -> Iterator[None]:
     """ITK's warnings would land on the terminal beside our one sentence."""
     import SimpleITK as sitk
 
@@ -274,7 +303,7 @@ def _quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
-def _reason(error: OSError | RuntimeError) -> str:
+def reason(error: OSError | RuntimeError) -> str:
     """The sentence inside one of SimpleITK's many-line messages."""
     text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     if "Unable to determine ImageIO" in text:
@@ -285,12 +314,18 @@ def _reason(error: OSError | RuntimeError) -> str:
     return reason.strip().rstrip(".!:")
 
 
-def _require_volume(size: tuple[int, ...], components: int, label: str) -> None:
+def _require_3d(size: tuple[int, ...], components: int, label: str, pixel_type: str = "") -> None:
     """`size` in (x, y, z, ...)."""
-    shape = " x ".join(str(n) for n in size)
     if len(size) != 3:
         hint = "; give one of its volumes" if len(size) == 4 else ""
-        raise InputError(f"{label}: must be a 3-D volume, got {len(size)} dimensions ({shape}){hint}")
+        raise InputError(f"{label}: must be a 3-D volume, got {len(size)} dimensions "
+                         f"({' x '.join(str(n) for n in size)}){hint}")
+
+
+def _require_volume(size: tuple[int, ...], components: int, label: str) -> None:
+    """`size` in (x, y, z, ...)."""
+    _require_3d(size, components, label)
+    shape = " x ".join(str(n) for n in size)
     if components != 1:
         raise InputError(f"{label}: must have one value per voxel, got {components}")
     if min(size) < 2:

@@ -78,16 +78,12 @@ class Registration:
         """
         import SimpleITK as sitk
 
-        from pymasr.sitk import affine_transform, vectors_to_sitk
+        from pymasr.sitk import affine_transform
+        from pymasr.transforms.inverse import inverse_field
 
         inverse = self._inversion[0]
-        before = [-pair[0] for pair in inverse.padding]
-        to_mm = self.fixed.geometry.voxel_to_physical
-        grid = dataclasses.replace(self.fixed.geometry, shape=tuple(inverse.displacement.shape[1:]),
-                                   origin=tuple((to_mm @ [*before, 1])[:3]))
         composite = sitk.CompositeTransform(3)
-        composite.AddTransform(sitk.DisplacementFieldTransform(vectors_to_sitk(
-            _apply(to_mm[:3, :3], inverse.displacement).cpu().numpy(), grid)))
+        composite.AddTransform(inverse_field(inverse.displacement, inverse.padding, self.fixed.geometry))
         composite.AddTransform(affine_transform(np.linalg.inv(np.asarray(self.solution.affine, float))))
         return composite
 
