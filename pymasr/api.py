@@ -16,6 +16,7 @@ from pymasr._stages import stage
 from pymasr.errors import InputError
 from pymasr.geometry import Geometry
 from pymasr.io import Image, as_image, as_mask, as_weights
+from pymasr.registration.deformable_start import completed, moved
 from pymasr.registration.initial import NAMES
 from pymasr.registration.result import Registration
 
@@ -44,8 +45,8 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
         initial: where to start. "auto": as the headers say, unless a search of turns and shifts finds a clearly better
             pose, or the headers hardly overlap; "headers"; "centres" of the grids; centres of "mass" of what is
             brighter than the background; "moments": its principal axes, too; "search": the pose that the search finds;
-            a 4 x 4 matrix in LPS mm, fixed points to moving points; a file with a linear transform that SimpleITK
-            reads.
+            a 4 x 4 matrix in LPS mm, fixed points to moving points; a file with a transform of ITK, ANTs or elastix
+            (:func:`pymasr.transforms.read`). A deformation is kept, and what is found comes before it.
         progress: called with a :class:`pymasr.registration.Progress` at every iteration.
         **settings: any field of :class:`pymasr.registration.Settings`, over the preset's.
 
@@ -70,9 +71,15 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
         weights = None
         if fixed_weights is not None:
             weights = as_weights(fixed_weights, images["fixed"], name="fixed weights")
+    compared, moving_mask, deformation = images["moving"], masks["moving"], None
+    if hasattr(start, "TransformPoint"):  # a deformation
+        deformation, start = start, "headers"
+        compared, moving_mask = moved(compared, moving_mask, deformation, images["fixed"].geometry)
     solution = registration.register_images(
-        images["fixed"], images["moving"], chosen, fixed_mask=masks["fixed"], moving_mask=masks["moving"],
+        images["fixed"], compared, chosen, fixed_mask=masks["fixed"], moving_mask=moving_mask,
         fixed_weights=weights, initial=start, progress=progress)
+    if deformation is not None:
+        solution = completed(solution, deformation, images["fixed"].geometry, images["moving"].geometry)
     context = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": runtime.versions(),
@@ -91,15 +98,17 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
 
 
 def _start(initial: Any) -> Any:
-    """A name or matrix for the engine; a file is read."""
+    """A name or matrix for the engine; of a file its matrix, or the transform where it is none."""
     if not isinstance(initial, (str, os.PathLike)) or initial in NAMES:
         return initial
-    from pymasr.sitk import read_linear
+    from pymasr.sitk import linear_matrix
+    from pymasr.transforms import chain
 
     if not os.path.exists(initial):
         raise InputError(f"initial must be one of {', '.join(NAMES)}, a 4 x 4 matrix or the file of a transform, "
                          f"got {os.fspath(initial)!r}, which is no file")
-    return read_linear(initial)
+    transform = chain(initial)
+    return linear_matrix(transform) if transform.IsLinear() else transform
 
 
 def _origin(mask: Image | None) -> str | None:

@@ -40,8 +40,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--initial", metavar="START", default="auto",
                           help="where to start: auto (the headers, unless a search finds a clearly better pose), "
                                "headers, centres (of the grids), mass (centres of mass), moments (and principal axes), "
-                               "search (turns and shifts), or a file with a linear ITK transform, fixed to moving "
-                               "points (default: %(default)s)")
+                               "search (turns and shifts), or a file with a transform of ITK, ANTs or elastix, fixed "
+                               "to moving points, which a deformation is added to (default: %(default)s)")
     parser.add_argument("--diffeomorphic", action=argparse.BooleanOptionalAction, default=True,
                           help="a deformation that does not fold, and so has an inverse (default: yes)")
     parser.add_argument("--symmetric", action="store_true",
@@ -52,6 +52,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--moving-mask", metavar="FILE", help="the same for the moving image")
     parser.add_argument("--fixed-weights", metavar="FILE",
                           help="how much each place of the fixed image counts, numbers of at least 0")
+    parser.add_argument("--also", metavar="IMAGE", action="append", default=[],
+                        help="warp this image of the moving space, too, to DIR/warped_NAME.nii.gz, where NAME is its "
+                             "own without the ending; its pixel type is kept; may be given several times")
+    parser.add_argument("--also-labels", metavar="LABELS", action="append", default=[],
+                        help="the same for a label map or mask, which stays one; may be given several times")
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], type=_setting,
                           help="any other setting of pymasr.registration.Settings, such as regularisation=5 or "
                                "storage=float16; may be given several times")
@@ -71,6 +76,7 @@ def run(chosen: argparse.Namespace) -> None:
 
     from pymasr.api import register
     from pymasr.registration import Settings
+    from pymasr.registration.companions import Companions
 
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
@@ -82,13 +88,14 @@ def run(chosen: argparse.Namespace) -> None:
             raise InputError(f"--set {name}: use --{name.replace('_', '-')} for that")
         Settings.from_preset(chosen.preset, **{name: value})  # refuses what register takes but is no setting
         settings[name] = value
+    companions = Companions(chosen.also, chosen.also_labels)
     with _progress_bar(not chosen.quiet and sys.stderr.isatty()) as progress:
         result = register(chosen.fixed, chosen.moving, features=chosen.features, preset=chosen.preset,
                           device=chosen.device, transform=chosen.transform, initial=chosen.initial,
                           fixed_mask=chosen.fixed_mask, moving_mask=chosen.moving_mask,
                           fixed_weights=chosen.fixed_weights, progress=progress, **settings)
     result.context["command"] = _command(chosen)
-    files = result.save(chosen.output)
+    files = result.save(chosen.output, companions.warp(result))
     if not chosen.quiet:
         _print_result(result, files, stages=chosen.verbose > 0)
 

@@ -107,6 +107,32 @@ class Registration:
 
         return vectors_to_sitk(self._total_displacement.cpu(), self.fixed.geometry)
 
+    def warp(self, image: Any, *, inverse: bool = False, **options: Any) -> sitk.Image:
+        """Another image of the moving space on the fixed grid; or with `inverse` one of the fixed space on the moving
+        grid. SimpleITK's image or a path, of any pixel type; `options` are those of :func:`pymasr.transforms.apply`:
+        interpolation, labels, components, outside."""
+        from pymasr.transforms import apply
+
+        if inverse:
+            return apply(image, self.moving.geometry, self.inverse_transform, **options)
+        return apply(image, self.fixed.geometry, self.transform, **options)
+
+    def map_points(self, points: Any, *, inverse: bool = False, allow_outside: bool = False) -> np.ndarray:
+        """Where points (N, 3) of the fixed image, LPS mm, lie in the moving one; with `inverse` the other way. As
+        :func:`pymasr.transforms.apply_to_points`, which refuses points outside the grid unless `allow_outside`."""
+        from pymasr.transforms import apply_to_points
+
+        return apply_to_points(points, self.inverse_transform if inverse else self.transform,
+                               allow_outside=allow_outside)
+
+    def jacobian(self, mask: Any = None) -> tuple[sitk.Image, dict[str, float]]:
+        """The determinant of the Jacobian of T on the fixed grid, float32, and its statistics where `mask` is not 0
+        (everywhere by default): :func:`pymasr.transforms.jacobian`."""
+        from pymasr.transforms import jacobian, mask_on
+
+        grid = self.fixed.geometry
+        return jacobian(self.transform, grid, None if mask is None else mask_on(mask, grid))
+
     @property
     def report(self) -> dict:
         """Versions, settings, grids, similarity, folding, inverse, warnings, seconds, memory: plain JSON values."""
@@ -138,11 +164,14 @@ class Registration:
             "history": summarise(self.solution.history),
         }
 
-    def save(self, directory: str | os.PathLike) -> list[pathlib.Path]:
+    def save(self, directory: str | os.PathLike, also: dict[str, sitk.Image] | None = None) -> list[pathlib.Path]:
         """Write transform.h5, inverse.h5, displacement.nii.gz, warped.nii.gz, overview.png and report.json.
 
-        `directory` is made when it does not exist. Files of these names in it are replaced, but only once all six
+        `directory` is made when it does not exist. Files of these names in it are replaced, but only once all
         are written: after an error or an interruption it is as it was before.
+
+        Args:
+            also: further images to write, by their file names: see :class:`pymasr.registration.companions.Companions`.
 
         Returns:
             The files' paths. Raises :class:`pymasr.errors.InputError` where the directory cannot be written.
@@ -152,7 +181,8 @@ class Registration:
         from pymasr.report import draw_overview
 
         saving: list[dict] = []
-        with whole_directory(directory, FILES) as temporary:
+        names = (*FILES, *(also or {}))
+        with whole_directory(directory, names) as temporary:
             with stage("inversion", saving):
                 _ = self._inversion
             with stage("evaluation", saving):
@@ -162,12 +192,14 @@ class Registration:
                 sitk.WriteTransform(self.inverse_transform, str(temporary / "inverse.h5"))
                 for name in ("displacement", "warped"):
                     sitk.WriteImage(getattr(self, name), str(temporary / f"{name}.nii.gz"), useCompression=True)
+                for name, image in (also or {}).items():
+                    sitk.WriteImage(image, str(temporary / name), useCompression=True)
             with stage("overview", saving):
                 draw_overview(self, temporary / "overview.png")
             text = json.dumps(self._report([*self._stages, *saving]), indent=2, allow_nan=False)
             (temporary / "report.json").write_text(text + "\n", encoding="utf-8")
         self._saving = saving
-        return [pathlib.Path(directory) / name for name in FILES]
+        return [pathlib.Path(directory) / name for name in names]
 
     @functools.cached_property
     def deformation(self) -> torch.Tensor:
