@@ -63,7 +63,8 @@ def test_the_order_is_that_of_ants(tmp_path):
 
 
 def test_parts_are_in_the_order_of_points():
-    nested = sitk.CompositeTransform([scenes.linear(), sitk.CompositeTransform([scenes.spline(), scenes.deformation()])])
+    inner = sitk.CompositeTransform([scenes.spline(), scenes.deformation()])
+    nested = sitk.CompositeTransform([scenes.linear(), inner])
     steps = parts(nested)
     assert [step.GetName() for step in steps] == ["DisplacementFieldTransform", "BSplineTransform", "AffineTransform"]
     at = POINTS
@@ -158,7 +159,8 @@ def test_files_that_are_no_transforms(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(field, isVector=True), str(tmp_path / "holes.mha"))
     for name, message in {
         "flat.tfm": "must map 3-D points, got a 2-D Euler2DTransform", "fsl.mat": "a bare 4 x 4 matrix",
-        "notes.txt": "expected an ITK or ANTs transform", "table.xls": "of no format known here, expected an ITK or ANTs",
+        "notes.txt": "expected an ITK or ANTs transform",
+        "table.xls": "of no format known here, expected an ITK or ANTs",
         "broken.h5": "expected an ITK or ANTs", "image.mha": "3 values per voxel, got 3-D with 1",
         "holes.mha": "displacements must be finite", "gone.h5": "no such file", ".": "is a directory",
     }.items():
