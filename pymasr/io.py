@@ -244,7 +244,7 @@ def _read(path: pathlib.Path, label: str, require: Callable[..., None], pixel_ty
                 reader.SetOutputPixelType(pixel_type)
             return reader.Execute()
         except (OSError, RuntimeError) as error:
-            raise InputError(f"{label}: cannot be read, {reason(error)}") from error
+            raise InputError(f"{label}: cannot be read, {_reason(error)}") from error
 
 
 def _read_series(directory: pathlib.Path, label: str) -> Any:
@@ -303,7 +303,7 @@ def quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
-def reason(error: OSError | RuntimeError) -> str:
+def _reason(error: OSError | RuntimeError) -> str:
     """The sentence inside one of SimpleITK's many-line messages."""
     text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     if "Unable to determine ImageIO" in text:

@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from pymasr.commands.common import add_quiet
-from pymasr.commands.transforming import REFERENCE_HELP, TRANSFORM_HELP, files_of, inverse_lines
+from pymasr.commands.transforming import REFERENCE_HELP, add_transforms, files_of, inverse_lines
 from pymasr.errors import InputError
 
 #: Options that say how an image is sampled, and with points mean nothing.
@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
                     "reference to points of IMAGE; or, with --points, take points the way that the transforms map. So "
                     "the transform that a registration found brings MOVING images to the fixed one, and takes FIXED "
                     "landmarks to the moving one; --inverse does the opposite. The pixel type is kept.")
-    parser.add_argument("transforms", metavar="TRANSFORM", nargs="+", help=TRANSFORM_HELP)
+    add_transforms(parser)
     parser.add_argument("image", metavar="IMAGE", help="what to move: an image file, a folder with one DICOM series; "
                                                        "with --points landmarks (.csv, .fcsv) or a surface (.vtk, "
                                                        ".vtp, .vtu, .stl, .ply, .obj; needs VTK)")

@@ -7,8 +7,13 @@ import json
 from typing import Any
 
 from pymasr.commands.common import add_quiet
-from pymasr.commands.transforming import TRANSFORM_HELP, files_of, inverse_lines
-from pymasr.errors import InputError
+from pymasr.commands.transforming import (
+    add_result,
+    add_transforms,
+    inverse_lines,
+    reference_of_result,
+    write_result,
+)
 
 
 def add(commands: Any) -> None:
@@ -17,12 +22,8 @@ def add(commands: Any) -> None:
         description="Write the inverse of one transform, or of a list of them, as an ITK transform, or as a "
                     "displacement image on the grid of the reference. The distance in mm between T^-1(T(x)) and x is "
                     "printed.")
-    parser.add_argument("transforms", metavar="TRANSFORM", nargs="+", help=TRANSFORM_HELP)
-    parser.add_argument("-o", "--output", metavar="OUT", required=True,
-                        help="transform file (.h5; .tfm, .txt, .mat of linear ones), or displacement image (.nii.gz, "
-                             ".nii, .mha, .nrrd)")
-    parser.add_argument("-r", "--reference", metavar="R",
-                        help="grid of a displacement image: the moving image, as a rule")
+    add_transforms(parser)
+    add_result(parser, "the moving image")
     parser.add_argument("--measure-on", metavar="IMAGE",
                         help="on whose voxels x the error is measured, such as the fixed image (default: those of the "
                              "first deformation)")
@@ -32,20 +33,12 @@ def add(commands: Any) -> None:
 
 
 def run(chosen: argparse.Namespace) -> None:
-    from pymasr._output import IMAGE_SUFFIXES, require_file, write_image
-    from pymasr.transforms import TRANSFORM_SUFFIXES, displacement_field, grid_of, invert, write
+    from pymasr.transforms import grid_of, invert
 
-    as_image = chosen.output.lower().endswith(IMAGE_SUFFIXES)
-    if as_image != (chosen.reference is not None):
-        raise InputError("invert: --reference is needed for a displacement image, and only there")
-    require_file(chosen.output, (*TRANSFORM_SUFFIXES, *IMAGE_SUFFIXES), files_of(chosen.transforms))
-    reference = grid_of(chosen.reference) if as_image else None
+    grid = reference_of_result(chosen)
     measured = None if chosen.measure_on is None else grid_of(chosen.measure_on, "measure-on")
     inversion = invert(chosen.transforms, measured)
-    if as_image:
-        write_image(displacement_field(inversion.transform, reference), chosen.output)
-    else:
-        write(inversion.transform, chosen.output)
+    write_result(inversion.transform, grid, chosen.output)
     if chosen.json:
         print(json.dumps({"inverse_error_mm": inversion.error, "inverse_unconverged": inversion.unconverged}))
     elif not chosen.quiet:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from pymasr.commands.common import add_quiet
-from pymasr.commands.transforming import REFERENCE_HELP, TRANSFORM_HELP, files_of
+from pymasr.commands.transforming import REFERENCE_HELP, add_transforms, files_of
 
 
 def add(commands: Any) -> None:
@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
         description="Write the determinant of the Jacobian of one transform, or of a list of them, on the grid of the "
                     "reference: 1 where volume is kept, at most 0 where space folds. How many voxels fold, the "
                     "extremes and the standard deviation of the logarithm are printed.")
-    parser.add_argument("transforms", metavar="TRANSFORM", nargs="+", help=TRANSFORM_HELP)
+    add_transforms(parser)
     parser.add_argument("-o", "--output", metavar="OUT", help="image to write (.nii.gz, .nii, .mha, .nrrd), float32; "
                                                               "without it, only the numbers come")
     parser.add_argument("-r", "--reference", metavar="R", required=True, help=REFERENCE_HELP)

@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from typing import Any
+
+from pymasr.errors import InputError
 
 #: For --help.
 TRANSFORM_HELP = ("ITK or ANTs transform (.h5, .tfm, .txt, .mat), displacement image, or elastix's parameters (.txt, "
                   ".toml); several in the order of antsApplyTransforms -t; '[FILE,1]' is the inverse of FILE")
 REFERENCE_HELP = "image whose grid counts: the fixed image, as a rule"
+
+
+def add_transforms(parser: Any) -> None:
+    """TRANSFORM..."""
+    parser.add_argument("transforms", metavar="TRANSFORM", nargs="+", help=TRANSFORM_HELP)
+
+
+def add_result(parser: Any, grid: str) -> None:
+    """-o and -r of a command that writes a transform; `grid` says whose grid a displacement image lies on."""
+    parser.add_argument("-o", "--output", metavar="OUT", required=True,
+                        help="transform file (.h5; without displacement fields .tfm, .txt; if linear .mat), or "
+                             "displacement image (.nii.gz, .nii, .mha, .nrrd)")
+    parser.add_argument("-r", "--reference", metavar="R", help=f"grid of a displacement image: {grid}, as a rule")
+
+
+def reference_of_result(chosen: argparse.Namespace) -> Any:
+    """The grid that a displacement image is wanted on, None of a transform file, of what :func:`add_result` added.
+    Raises InputError where the two do not fit, or OUT cannot be written."""
+    from pymasr._output import IMAGE_SUFFIXES, require_file
+    from pymasr.transforms import TRANSFORM_SUFFIXES, grid_of
+
+    if chosen.output.lower().endswith(IMAGE_SUFFIXES) != (chosen.reference is not None):
+        raise InputError(f"{chosen.command}: --reference is needed for a displacement image, and only there")
+    require_file(chosen.output, (*TRANSFORM_SUFFIXES, *IMAGE_SUFFIXES), files_of(chosen.transforms))
+    return None if chosen.reference is None else grid_of(chosen.reference)
+
+
+def write_result(transform: Any, grid: Any, output: str) -> None:
+    """As a displacement image on `grid`, or without one as a transform file."""
+    from pymasr._output import write_image
+    from pymasr.transforms import displacement_field, write
+
+    if grid is None:
+        write(transform, output)
+    else:
+        write_image(displacement_field(transform, grid), output)
 
 
 def files_of(transforms: Sequence[str]) -> list[str]:

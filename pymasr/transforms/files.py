@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from pymasr.errors import InputError
-from pymasr.io import quiet_itk, read_any, reason
+from pymasr.io import quiet_itk, read_any
 from pymasr.transforms import elastix
 
 #: Endings of files that hold ITK's transforms, ANTs' linear ones among them.
@@ -65,9 +65,10 @@ def _why(path: pathlib.Path, error: RuntimeError) -> str:
         if [len(row) for row in rows] == [4] * 4 and all(re.fullmatch(r"[-+.\deE]+", n) for row in rows for n in row):
             return ("it is a bare 4 x 4 matrix, which says nothing of its coordinates: FSL's relate to the voxels of "
                     "both images; convert it to ITK's format first, for FSL with c3d_affine_tool")
-    if "Could not create" in str(error) or "No transform" in str(error) or "not registered" in str(error):
-        return f"expected {KNOWN}"
-    return f"{reason(error)}; expected {KNOWN}"
+    unknown = re.search(r'Could not create an instance of "?(\w+)', str(error))
+    if unknown:
+        return f"it holds a {unknown[1]}, which SimpleITK does not know"
+    return f"it is none of what is known here: {KNOWN}"
 
 
 def _displacement(path: pathlib.Path, label: str) -> sitk.Transform:

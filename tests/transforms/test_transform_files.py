@@ -151,6 +151,8 @@ def test_files_that_are_no_transforms(tmp_path):
     sitk.WriteTransform(sitk.Euler2DTransform(), str(tmp_path / "flat.tfm"))
     (tmp_path / "fsl.mat").write_text("1 0 0 5\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
     (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "new.tfm").write_text("#Insight Transform File V1.0\n#Transform 0\nTransform: NewTransform_double_3_3\n"
+                                      "Parameters: 1\nFixedParameters: 0\n")
     (tmp_path / "table.xls").write_text("hello")
     (tmp_path / "broken.h5").write_text("hello")
     sitk.WriteImage(scenes.picture(scenes.FIXED), str(tmp_path / "image.mha"))
@@ -159,9 +161,10 @@ def test_files_that_are_no_transforms(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(field, isVector=True), str(tmp_path / "holes.mha"))
     for name, message in {
         "flat.tfm": "must map 3-D points, got a 2-D Euler2DTransform", "fsl.mat": "a bare 4 x 4 matrix",
-        "notes.txt": "expected an ITK or ANTs transform",
+        "notes.txt": "none of what is known here: an ITK or ANTs",
+        "new.tfm": "holds a NewTransform_double_3_3",
         "table.xls": "of no format known here, expected an ITK or ANTs",
-        "broken.h5": "expected an ITK or ANTs", "image.mha": "3 values per voxel, got 3-D with 1",
+        "broken.h5": "none of what is known", "image.mha": "3 values per voxel, got 3-D with 1",
         "holes.mha": "displacements must be finite", "gone.h5": "no such file", ".": "is a directory",
     }.items():
         with pytest.raises(InputError) as error:
