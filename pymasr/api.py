@@ -45,8 +45,8 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
         initial: where to start. "auto": as the headers say, unless a search of turns and shifts finds a clearly better
             pose, or the headers hardly overlap; "headers"; "centres" of the grids; centres of "mass" of what is
             brighter than the background; "moments": its principal axes, too; "search": the pose that the search finds;
-            a 4 x 4 matrix in LPS mm, fixed points to moving points; a file with a transform of ITK, ANTs or elastix
-            (:func:`pymasr.transforms.read`). A deformation is kept, and what is found comes before it.
+            a 4 x 4 matrix in LPS mm, fixed points to moving points; a SimpleITK transform, or a file with one of ITK,
+            ANTs or elastix (:func:`pymasr.transforms.read`). A deformation is kept, and what is found comes before it.
         progress: called with a :class:`pymasr.registration.Progress` at every iteration.
         **settings: any field of :class:`pymasr.registration.Settings`, over the preset's.
 
@@ -87,7 +87,7 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
         "instruction_set": runtime.info()["instruction_set"]["used"],
         "threads": torch.get_num_threads(),
         "preset": preset,
-        "initial": os.fspath(initial) if isinstance(initial, (str, os.PathLike)) else np.asarray(initial).tolist(),
+        "initial": _described(initial),
         "settings": dataclasses.asdict(chosen),
         "fixed_mask": _origin(masks["fixed"]),
         "moving_mask": _origin(masks["moving"]),
@@ -98,17 +98,25 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
 
 
 def _start(initial: Any) -> Any:
-    """A name or matrix for the engine; of a file its matrix, or the transform where it is none."""
-    if not isinstance(initial, (str, os.PathLike)) or initial in NAMES:
+    """A name or matrix for the engine; of a transform or its file the matrix, or itself where it has none."""
+    file = isinstance(initial, (str, os.PathLike))
+    if initial in NAMES if file else not hasattr(initial, "TransformPoint"):
         return initial
     from pymasr.sitk import linear_matrix
     from pymasr.transforms import chain
 
-    if not os.path.exists(initial):
+    if file and not os.path.exists(initial):
         raise InputError(f"initial must be one of {', '.join(NAMES)}, a 4 x 4 matrix or the file of a transform, "
                          f"got {os.fspath(initial)!r}, which is no file")
     transform = chain(initial)
     return linear_matrix(transform) if transform.IsLinear() else transform
+
+
+def _described(initial: Any) -> Any:
+    """What the report says of the start."""
+    if hasattr(initial, "TransformPoint"):
+        return f"{initial.GetName()} from memory"
+    return os.fspath(initial) if isinstance(initial, (str, os.PathLike)) else np.asarray(initial).tolist()
 
 
 def _origin(mask: Image | None) -> str | None:

@@ -92,6 +92,9 @@ def test_a_start_of_elastix(pair, monkeypatch):
     monkeypatch.setattr(registration, "register_images", engine)
     pymasr.register("fixed.nii.gz", "moving.nii.gz", initial="TransformParameters.0.txt")
     np.testing.assert_allclose(seen["initial"][:3, 3], [1, 2, 3])
+    result = pymasr.register("fixed.nii.gz", "moving.nii.gz", initial=sitk.TranslationTransform(3, (4.0, 5, 6)))
+    np.testing.assert_allclose(seen["initial"][:3, 3], [4, 5, 6])
+    assert result.report["initial"] == "TranslationTransform from memory"
 
 
 @pytest.mark.parametrize("mask", [False, True])
