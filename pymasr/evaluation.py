@@ -59,11 +59,13 @@ def jacobian_statistics(displacement, geometry: Geometry, mask: torch.Tensor | N
 
     Returns:
         ``folded``, the share of voxels whose determinant is not positive, and ``std_log_jacobian``, the standard
-        deviation of the determinant's logarithm where it is; NaN where it is positive nowhere.
+        deviation of the determinant's logarithm where it is, NaN where it is positive nowhere; ``min_jacobian``, the
+        least determinant.
     """
     values = determinant(displacement, geometry)
     statistics = determinant_statistics(values if mask is None else values[mask])
-    return {name: statistics[name] for name in ("folded", "std_log_jacobian")}
+    return {"folded": statistics["folded"], "std_log_jacobian": statistics["std_log_jacobian"],
+            "min_jacobian": statistics["min"]}
 
 
 def determinant(displacement, geometry: Geometry) -> torch.Tensor:

@@ -92,10 +92,7 @@ def draw_overview(result: Registration, path: str | os.PathLike) -> None:
     region = turned.turn(region.numpy())
     box = bounds(region)
     index = centre(region[box])
-    before = resample(result.moving, geometry, outside=result.outside).numpy()
-    grey = {"fixed": windowed(fixed.numpy()), "before": windowed(before, result.moving.array.numpy()),
-            "after": windowed(result.warped_array.numpy(), result.moving.array.numpy())}
-    grey = {name: turned.turn(array)[box] for name, array in grey.items()}
+    grey = {name: turned.turn(array)[box] for name, array in grey_values(result).items()}
     deformation = turned.turn(result.deformation.numpy())[box]
     planes = [plane.cut(deformation, index) for plane in PLANES]
     largest = max(float(np.linalg.norm(p, axis=-1).max()) for p in planes)
@@ -114,8 +111,8 @@ def draw_overview(result: Registration, path: str | os.PathLike) -> None:
         size = (extent[plane.down], extent[plane.right])
         cuts = {name: plane.cut(array, index) for name, array in grey.items()}
         board = _checkerboard(cuts["fixed"].shape, size, square)
-        pictures = (cuts["fixed"], cuts["before"], cuts["after"], np.where(board, cuts["fixed"], cuts["before"]),
-                    np.where(board, cuts["fixed"], cuts["after"]))
+        pictures = (cuts["fixed"], cuts["before"], cuts["warped"], np.where(board, cuts["fixed"], cuts["before"]),
+                    np.where(board, cuts["fixed"], cuts["warped"]))
         for ax, picture in zip(row, pictures, strict=False):
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(0, size[1], size[0], 0), interpolation="nearest")
         shown = row[-1].imshow(np.linalg.norm(vectors, axis=-1), cmap="viridis", vmin=0, vmax=max(largest, 1e-3),
@@ -132,6 +129,15 @@ def draw_overview(result: Registration, path: str | os.PathLike) -> None:
     draw_scale(axes[0, 0], extent[1], extent[2])
     _draw_colour_bar(figure, shown)
     figure.savefig(path, format="png", facecolor=PAPER)
+
+
+def grey_values(result: Registration) -> dict[str, np.ndarray]:
+    """Grey values 0 to 1 (D, H, W) on the fixed grid: "fixed", the moving image as its headers place it ("before"), and
+    "warped"."""
+    moving = result.moving.array.numpy()
+    before = resample(result.moving, result.fixed.geometry, outside=result.outside).numpy()
+    return {"fixed": windowed(result.fixed.array.numpy()), "before": windowed(before, moving),
+            "warped": windowed(result.warped_array.numpy(), moving)}
 
 
 def bounds(mask: np.ndarray) -> tuple[slice, ...]:

@@ -20,15 +20,26 @@ def resample(image: Image, grid: Geometry, affine: np.ndarray | None = None, dis
         outside: value beyond the image, which as in ITK reaches half a voxel past the centres of its outermost voxels.
         mode: "linear" or "nearest".
     """
-    matrix, device = voxel_matrix(grid, image.geometry, affine), image.array.device
-    inside = torch.ones(grid.shape, dtype=torch.bool, device=device)
-    for axis, length in enumerate(image.geometry.shape):
+    matrix = torch.from_numpy(voxel_matrix(grid, image.geometry, affine))
+    within = inside(image.geometry, grid, affine, displacement, image.array.device)
+    values = ops.warp(image.array[None], displacement, matrix=matrix, mode=mode, shape=grid.shape)[0]
+    return torch.where(within, values, outside)
+
+
+def inside(image: Geometry, grid: Geometry, affine: np.ndarray | None = None, displacement: torch.Tensor | None = None,
+           device: torch.device | str | None = None) -> torch.Tensor:
+    """Which voxels of `grid` lie in `image`: bool (D, H, W); arguments as for :func:`resample`. On `device`, by default
+    that of the displacement."""
+    matrix = voxel_matrix(grid, image, affine)
+    if device is None and displacement is not None:
+        device = displacement.device
+    within = torch.ones(grid.shape, dtype=torch.bool, device=device)
+    for axis, length in enumerate(image.shape):
         position = torch.full(grid.shape, matrix[axis, 3], dtype=torch.float64, device=device)
         for k, n in enumerate(grid.shape):
             steps = torch.arange(n, dtype=torch.float64, device=device) * matrix[axis, k]
             position += steps.reshape([n if j == k else 1 for j in range(3)])
         if displacement is not None:
             position += displacement[axis]
-        inside &= (position >= -0.5) & (position < length - 0.5)
-    values = ops.warp(image.array[None], displacement, matrix=torch.from_numpy(matrix), mode=mode, shape=grid.shape)[0]
-    return torch.where(inside, values, outside)
+        within &= (position >= -0.5) & (position < length - 0.5)
+    return within

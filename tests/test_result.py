@@ -10,6 +10,7 @@ import torch
 
 from pymasr import _output, report
 from pymasr.errors import InputError
+from pymasr.evaluation import foreground
 from pymasr.geometry import Geometry, voxel_matrix
 from pymasr.io import Image, as_image
 from pymasr.registration.result import FILES, Registration
@@ -107,7 +108,8 @@ def test_itk_comes_back_through_the_inverse(fixed, moving, tmp_path):
     again = _through(there, _through(back, inner_moved := _through(there, inner)))
     np.testing.assert_allclose(again, inner_moved, atol=0.2 * max(fixed.spacing))
     report = registered.report
-    assert report["inverse_unconverged"] == 0 and report["warnings"] == []
+    assert report["inverse_unconverged"] == 0
+    assert not any("inverse" in warning or "folds" in warning for warning in report["warnings"])
     region = registered._region.numpy()[tuple(voxels.T)]
     assert report["inverse_error_mm"]["max"] >= error[region].max() - 1e-3
     assert 0 < report["inverse_error_mm"]["mean"] < report["inverse_error_mm"]["p95"]
@@ -137,8 +139,39 @@ def test_a_deformation_that_cannot_be_trusted_is_warned_of():
     assert Registration(fixed, fixed, engines.Solution(np.eye(4), 0.05 * folding)).report["warnings"] == []
 
     far = torch.full((3, *FIXED.shape), 3.0)
-    only, = Registration(fixed, fixed, engines.Solution(np.eye(4), far)).report["warnings"]
-    assert "up to 8 mm, more than a quarter of the image's shortest side (14 mm)" in only
+    first, *_ = Registration(fixed, fixed, engines.Solution(np.eye(4), far)).report["warnings"]
+    assert "up to 8 mm, more than a quarter of the image's shortest side (14 mm)" in first
+
+
+def test_contents_that_lie_outside_the_other_image_are_warned_of():
+    """A shift by 3 voxels along every axis: what can be counted."""
+    fixed = image(FIXED, 1)
+    far = torch.full((3, *FIXED.shape), 3.0)
+    everywhere = Image(torch.ones(FIXED.shape), FIXED)
+    report = Registration(fixed, fixed, engines.Solution(np.eye(4), far), fixed_mask=everywhere).report
+    share = np.prod([(n - 3) / n for n in FIXED.shape])
+    assert report["overlap"] == pytest.approx(share)
+    contents = foreground(fixed.array)
+    lost = 1 - contents[3:, 3:, 3:].sum() / contents.sum()
+    assert report["moving_contents_cut"] == pytest.approx(float(lost))
+    _, border, overlap, cut = report["warnings"]
+    assert "border of the fixed image, the deformation moves it by up to 8 mm" in border
+    assert f"Only {100 * share:.0f} % of the fixed image's contents lie inside the moving image" in overlap
+    assert f"{100 * lost:.0f} % of the moving image's contents lie beyond the fixed image" in cut
+
+
+def test_contents_are_counted_through_the_affine_and_on_other_grids():
+    fixed, moving = image(FIXED, 1), image(MOVING, 2)
+    solution = engines.Solution(engines.turned_affine(FIXED, MOVING), engines.smooth_field(FIXED.shape, 1))
+    registered = Registration(fixed, moving, solution)
+    contents = foreground(moving.array)
+    voxels = contents.nonzero().numpy()
+    to_mm, to_voxels = MOVING.voxel_to_physical, np.linalg.inv(FIXED.voxel_to_physical)
+    back = _through(registered.inverse_transform, voxels @ to_mm[:3, :3].T + to_mm[:3, 3])
+    at = back @ to_voxels[:3, :3].T + to_voxels[:3, 3]
+    inside = ((at >= -0.5) & (at < np.array(FIXED.shape) - 0.5)).all(1)
+    assert 0.1 < 1 - inside.mean() < 0.9
+    assert registered.report["moving_contents_cut"] == pytest.approx(1 - inside.mean(), abs=0.01)
 
 
 def test_report(result, saved):

@@ -17,15 +17,16 @@ from pymasr._output import whole_directory
 from pymasr._stages import stage
 from pymasr.evaluation import foreground, jacobian_statistics
 from pymasr.io import Image
+from pymasr.registration.doubts import Findings, cut, doubts, overlap
 from pymasr.registration.inversion import Inverse, invert, residual
 from pymasr.resampling import resample
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-#: A deformation that moves the anatomy by more than this share of the image's shortest side is doubted.
-LARGEST_SHARE = 0.25
 FILES = ("transform.h5", "inverse.h5", "displacement.nii.gz", "warped.nii.gz", "overview.png", "report.json")
+#: What `save` writes on request.
+PAGE = "report.html"
 
 
 class Registration:
@@ -105,7 +106,13 @@ class Registration:
         """The total map T(x) - x in LPS mm, affine included: a float32 vector image on the fixed grid."""
         from pymasr.sitk import vectors_to_sitk
 
-        return vectors_to_sitk(self._total_displacement.cpu(), self.fixed.geometry)
+        return vectors_to_sitk(self.total_displacement.cpu(), self.fixed.geometry)
+
+    def html(self) -> str:
+        """The report for people, one HTML page that needs nothing else: see docs/report.md."""
+        from pymasr.page import build
+
+        return build(self, self.report)
 
     def warp(self, image: Any, *, inverse: bool = False, **options: Any) -> sitk.Image:
         """Another image of the moving space on the fixed grid; or with `inverse` one of the fixed space on the moving
@@ -157,14 +164,17 @@ class Registration:
             "jacobian_region": "fixed mask" if self.fixed_mask is not None else
                                "foreground of the fixed image, voxels above Otsu's threshold",
             "outside_value": self.outside,
-            "warnings": [*self.solution.warnings, *self._warnings],
+            "overlap": self._findings.overlap,
+            "moving_contents_cut": self._findings.cut,
+            "warnings": [*self.solution.warnings, *doubts(self._findings)],
             "seconds": round(sum(s["seconds"] for s in stages), 3),
             "peak_memory_mib": max((s["peak_memory_mib"] for s in stages), default=None),
             "stages": [dict(s) for s in stages],
             "history": summarise(self.solution.history),
         }
 
-    def save(self, directory: str | os.PathLike, also: dict[str, sitk.Image] | None = None) -> list[pathlib.Path]:
+    def save(self, directory: str | os.PathLike, also: dict[str, sitk.Image] | None = None, *,
+             report: bool = False) -> list[pathlib.Path]:
         """Write transform.h5, inverse.h5, displacement.nii.gz, warped.nii.gz, overview.png and report.json.
 
         `directory` is made when it does not exist. Files of these names in it are replaced, but only once all
@@ -172,16 +182,18 @@ class Registration:
 
         Args:
             also: further images to write, by their file names: see :class:`pymasr.registration.companions.Companions`.
+            report: whether to write report.html, too: see :meth:`html`.
 
         Returns:
             The files' paths. Raises :class:`pymasr.errors.InputError` where the directory cannot be written.
         """
         import SimpleITK as sitk
 
+        from pymasr.page import build
         from pymasr.report import draw_overview
 
         saving: list[dict] = []
-        names = (*FILES, *(also or {}))
+        names = (*FILES, *([PAGE] if report else []), *(also or {}))
         with whole_directory(directory, names) as temporary:
             with stage("inversion", saving):
                 _ = self._inversion
@@ -196,6 +208,10 @@ class Registration:
                     sitk.WriteImage(image, str(temporary / name), useCompression=True)
             with stage("overview", saving):
                 draw_overview(self, temporary / "overview.png")
+            if report:
+                with stage("page", saving):
+                    page = build(self, self._report([*self._stages, *saving]))
+                    (temporary / PAGE).write_text(page, encoding="utf-8")
             text = json.dumps(self._report([*self._stages, *saving]), indent=2, allow_nan=False)
             (temporary / "report.json").write_text(text + "\n", encoding="utf-8")
         self._saving = saving
@@ -216,7 +232,7 @@ class Registration:
 
     @functools.cached_property
     def _folding(self) -> dict[str, float]:
-        return jacobian_statistics(self._total_displacement, self.fixed.geometry, self._region)
+        return jacobian_statistics(self.total_displacement, self.fixed.geometry, self._region)
 
     @property
     def _folded_voxels(self) -> int:
@@ -239,32 +255,17 @@ class Registration:
         return sum((s * v[self._region]).square() for s, v in zip(spacing, vectors, strict=True)).sqrt()
 
     @functools.cached_property
-    def _warnings(self) -> list[str]:
-        """What the deformation itself gives reason to warn of."""
-        warnings = []
-        count, folded = int(self._region.sum()), self._folded_voxels
-        _, error, length = self._inversion
-        diffeomorphic = self.context.get("settings", {}).get("diffeomorphic", False)
-        remedy = ("a larger regularisation makes that rarer" if diffeomorphic else
-                  "the option diffeomorphic prevents it, a larger regularisation makes it rarer")
-        if folded:
-            warnings.append(f"The deformation folds at {folded} of {count} voxels ({100 * folded / count:.2g} %), "
-                            f"where it has no inverse; {remedy}.")
-        missed = int((error > 0.5 * min(self.fixed.geometry.spacing)).sum())
-        if missed:
-            warnings.append(f"The inverse misses by more than half a voxel at {missed} of {count} voxels "
-                            f"({100 * missed / count:.2g} %), by {float(error.max()):.1f} mm at most; {remedy}.")
-        sides = [n * s for n, s in zip(self.fixed.geometry.shape, self.fixed.geometry.spacing[::-1], strict=True)
-                 if n > 1]
-        largest = float(length.max())
-        if sides and largest > LARGEST_SHARE * min(sides):
-            warnings.append(f"The deformation moves the anatomy by up to {largest:.0f} mm, more than a quarter of the "
-                            f"image's shortest side ({min(sides):.0f} mm): look at the overview; a better start or a "
-                            "larger regularisation may help.")
-        return warnings
+    def _findings(self) -> Findings:
+        """What the deformation itself may give reason to warn of."""
+        inverse, error, length = self._inversion
+        fixed, affine = self.fixed.geometry, self.solution.affine
+        return Findings(fixed, self._region.cpu(), self._folded_voxels, error, length,
+                        overlap(fixed, self.moving.geometry, affine, self._field, self._region),
+                        cut(fixed, self.moving, affine, inverse),
+                        self.context.get("settings", {}).get("diffeomorphic", False))
 
     @functools.cached_property
-    def _total_displacement(self) -> torch.Tensor:
+    def total_displacement(self) -> torch.Tensor:
         """T(x) - x: float32 (D, H, W, 3), LPS mm."""
         to_point = self.fixed.geometry.voxel_to_physical
         affine = (np.asarray(self.solution.affine, float) - np.eye(4)) @ to_point

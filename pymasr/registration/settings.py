@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -199,6 +199,10 @@ class Settings:
             raise InputError(f"settings: there is no setting called {', '.join(unknown)}{hint}")
         return replace(cls(preset=preset, **PRESETS[preset]), **overrides)
 
+    def plain(self) -> dict[str, Any]:
+        """All of them as JSON and YAML have values: lists, and a level as the list of its numbers."""
+        return {field.name: _listed(getattr(self, field.name)) for field in fields(self)}
+
     @property
     def global_transform(self) -> str:
         """The transform that is sought before any deformation."""
@@ -235,12 +239,25 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
+def _listed(value: Any) -> Any:
+    """Tuples and levels as lists."""
+    if isinstance(value, (AffineLevel, DeformableLevel)):
+        return list(astuple(value))
+    return [_listed(entry) for entry in value] if isinstance(value, tuple) else value
+
+
 def _levels(value: Any, kind: type) -> Any:
-    """Tuples of numbers, as they come from text, as levels."""
+    """Tuples of numbers, as they come from text, and dictionaries, as reports have them, as levels."""
     if not isinstance(value, tuple):
         return value
-    return tuple(kind(*level) if isinstance(level, tuple) and len(level) == len(fields(kind)) else level
-                 for level in value)
+    names = [f.name for f in fields(kind)]
+
+    def level(entry: Any) -> Any:
+        if isinstance(entry, dict) and sorted(entry) == sorted(names):
+            return kind(**entry)
+        return kind(*entry) if isinstance(entry, tuple) and len(entry) == len(names) else entry
+
+    return tuple(map(level, value))
 
 
 def _whole(value: Any, least: int) -> bool:
