@@ -13,6 +13,7 @@ import torch
 
 from pymasr import registration, runtime
 from pymasr._stages import stage
+from pymasr.config import effective
 from pymasr.errors import InputError
 from pymasr.geometry import Geometry
 from pymasr.io import Image, as_image, as_mask, as_weights
@@ -89,6 +90,9 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
         "preset": preset,
         "initial": _described(initial),
         "settings": dataclasses.asdict(chosen),
+        "config": effective(chosen, initial=initial, fixed=images["fixed"].path, moving=images["moving"].path,
+                            fixed_mask=_path(masks["fixed"]), moving_mask=_path(masks["moving"]),
+                            fixed_weights=_path(weights)),
         "fixed_mask": _origin(masks["fixed"]),
         "moving_mask": _origin(masks["moving"]),
         "fixed_weights": _origin(weights),
@@ -122,3 +126,7 @@ def _described(initial: Any) -> Any:
 def _origin(mask: Image | None) -> str | None:
     """What the report says of a mask."""
     return None if mask is None else mask.path or "from memory"
+
+
+def _path(image: Image | None) -> str | None:
+    return None if image is None else image.path

@@ -80,7 +80,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if unknown:
         valid = ", ".join(option for action in chosen.parser._actions for option in action.option_strings)
         chosen.parser.error(f"unknown argument {' '.join(unknown)}, expected one of {valid}")
-    return chosen
+    if not hasattr(chosen, "finish"):
+        return chosen
+    try:
+        return chosen.finish(chosen, lambda: top.parse_args(arguments))
+    except InputError as error:
+        chosen.parser.exit(WRONG_USE, f"pymasr: error: {error}\n")
 
 
 def _sentence(error: Exception) -> str:

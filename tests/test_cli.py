@@ -65,7 +65,7 @@ def test_register(pair, tmp_path, known_engine, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(FILES)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["command"]["fixed"] == report["fixed"]["path"] == pair[0]
+    assert report["config"]["fixed"] == report["fixed"]["path"] == pair[0]
     assert (report["preset"], report["settings"]["seed"]) == ("fast", 7)
     assert [s["name"] for s in report["stages"]] == ["reading", "deformable", "inversion", "evaluation", "writing",
                                                      "overview"]

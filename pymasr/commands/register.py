@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pymasr import config
 from pymasr.commands.common import add_loudness, positive
+from pymasr.commands.configuration import add_configuration, configured
+from pymasr.config import literal
 from pymasr.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,9 +25,9 @@ def add(commands: Any) -> None:
         description="Find the transform that carries points of FIXED to the same anatomy in MOVING, and write it to "
                     "DIR: transform.h5 and displacement.nii.gz (ITK, LPS mm), inverse.h5 (points of MOVING to FIXED), "
                     "warped.nii.gz (MOVING on the grid of FIXED), report.json and overview.png.")
-    parser.add_argument("fixed", metavar="FIXED", help="image file, or directory with one DICOM series")
-    parser.add_argument("moving", metavar="MOVING", help="image file, or directory with one DICOM series")
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="where to write; made when missing")
+    parser.add_argument("fixed", metavar="FIXED", nargs="?", help="image file, or directory with one DICOM series")
+    parser.add_argument("moving", metavar="MOVING", nargs="?", help="image file, or directory with one DICOM series")
+    parser.add_argument("-o", "--output", metavar="DIR", help="where to write; made when missing")
     parser.add_argument("--features", metavar="DESCRIPTORS", default="masr",
                           help="what the deformation compares: masr (learned descriptors, dsir, beside dns), dsir, "
                                "dns, mind, with parameters such as 'mind(radius=1, dilation=2)', or a weighted sum "
@@ -44,9 +46,9 @@ def add(commands: Any) -> None:
                                "to moving points, which a deformation is added to (default: %(default)s)")
     parser.add_argument("--diffeomorphic", action=argparse.BooleanOptionalAction, default=True,
                           help="a deformation that does not fold, and so has an inverse (default: yes)")
-    parser.add_argument("--symmetric", action="store_true",
+    parser.add_argument("--symmetric", action=argparse.BooleanOptionalAction, default=False,
                           help="the same, found from both directions: exchanging the images inverts it, nearly")
-    parser.add_argument("--robust", action="store_true",
+    parser.add_argument("--robust", action=argparse.BooleanOptionalAction, default=False,
                           help="let structures that only one of the images shows count less and less")
     parser.add_argument("--fixed-mask", metavar="FILE", help="compare only where this image is not zero")
     parser.add_argument("--moving-mask", metavar="FILE", help="the same for the moving image")
@@ -63,11 +65,18 @@ def add(commands: Any) -> None:
     parser.add_argument("--threads", metavar="N", type=positive,
                           help="threads to compute with (default: as many as torch takes)")
     parser.add_argument("--seed", metavar="N", type=int, help="seed of what is drawn by chance")
+    parser.add_argument("--report", action=argparse.BooleanOptionalAction, default=False,
+                        help="write report.html, too: pictures to slide and blink through, curves, maps, settings and "
+                             "warnings on one page for a browser")
+    add_configuration(parser, ("fixed", "moving", "output"))
     add_loudness(parser, "say how long each stage took")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(chosen: argparse.Namespace) -> None:
+    if chosen.dump_config:
+        _dump_config(chosen)
+        return
     from pymasr._output import require_writable
 
     require_writable(chosen.output)
@@ -75,29 +84,46 @@ def run(chosen: argparse.Namespace) -> None:
     import torch
 
     from pymasr.api import register
-    from pymasr.registration import Settings
     from pymasr.registration.companions import Companions
 
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    settings: dict[str, Any] = {} if chosen.seed is None else {"seed": chosen.seed}
-    settings.update({name: getattr(chosen, name) for name in ("diffeomorphic", "symmetric", "robust")})
+    companions = Companions(chosen.also, chosen.also_labels)
+    with _progress_bar(not chosen.quiet and sys.stderr.isatty()) as progress:
+        result = register(chosen.fixed, chosen.moving, features=chosen.features, preset=chosen.preset,
+                          device=chosen.device, transform=chosen.transform, initial=chosen.initial,
+                          fixed_mask=chosen.fixed_mask, moving_mask=chosen.moving_mask,
+                          fixed_weights=chosen.fixed_weights, progress=progress, **_settings(chosen))
+    known = result.context["config"]
+    known |= config.absolute({name: getattr(chosen, name) for name in configured(chosen.parser) if name not in known})
+    files = result.save(chosen.output, companions.warp(result), report=chosen.report)
+    if not chosen.quiet:
+        _print_result(result, files, stages=chosen.verbose > 0)
+
+
+def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Those for :func:`pymasr.register` that are not options of its own."""
+    from pymasr.registration import Settings
+
+    settings: dict[str, Any] = dict(chosen.settings)
     options = {action.dest for action in chosen.parser._actions if action.option_strings}
     for name, value in chosen.set:
         if name in options:
             raise InputError(f"--set {name}: use --{name.replace('_', '-')} for that")
         Settings.from_preset(chosen.preset, **{name: value})  # refuses what register takes but is no setting
         settings[name] = value
-    companions = Companions(chosen.also, chosen.also_labels)
-    with _progress_bar(not chosen.quiet and sys.stderr.isatty()) as progress:
-        result = register(chosen.fixed, chosen.moving, features=chosen.features, preset=chosen.preset,
-                          device=chosen.device, transform=chosen.transform, initial=chosen.initial,
-                          fixed_mask=chosen.fixed_mask, moving_mask=chosen.moving_mask,
-                          fixed_weights=chosen.fixed_weights, progress=progress, **settings)
-    result.context["command"] = _command(chosen)
-    files = result.save(chosen.output, companions.warp(result))
-    if not chosen.quiet:
-        _print_result(result, files, stages=chosen.verbose > 0)
+    settings.update({name: getattr(chosen, name) for name in ("diffeomorphic", "symmetric", "robust")})
+    return settings if chosen.seed is None else {**settings, "seed": chosen.seed}
+
+
+def _dump_config(chosen: argparse.Namespace) -> None:
+    from pymasr.registration import Settings
+
+    settings = Settings.from_preset(chosen.preset, features=chosen.features, device=chosen.device,
+                                    transform=chosen.transform, **_settings(chosen))
+    names = [name for name in configured(chosen.parser) if name not in (*config.OPTIONS, "initial")]
+    print(config.dump(config.effective(settings, initial=chosen.initial,
+                                       **{name: getattr(chosen, name) for name in names})), end="")
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -105,14 +131,7 @@ def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip().isidentifier():
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
-    with contextlib.suppress(ValueError, SyntaxError):
-        return name.strip(), ast.literal_eval(value.strip())
-    return name.strip(), value.strip()
-
-
-def _command(chosen: argparse.Namespace) -> dict[str, Any]:
-    """The command line as it was understood, for the report."""
-    return {key: value for key, value in vars(chosen).items() if key not in ("run", "parser", "verbose", "quiet")}
+    return name.strip(), literal(value)
 
 
 @contextlib.contextmanager
