@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pymasr._version import __version__
-from pymasr.commands import apply, compose, export, features, info, invert, jacobian, register, train
+from pymasr.commands import apply, compose, evaluate, export, features, info, invert, jacobian, register, train
 from pymasr.errors import InputError
 
 #: Modules with the functions ``add`` and ``run``, in the order in which --help lists them.
@@ -22,6 +22,7 @@ COMMANDS = (
     invert,
     compose,
     jacobian,
+    evaluate,
     train,
     features,
     export,
