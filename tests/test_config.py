@@ -36,11 +36,13 @@ def written(tmp_path, content, name="config.yaml"):
 def test_the_dump_holds_every_option_and_setting_and_reads_back(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = ["a.nii", "b.nii", "-o", "out", "--preset", "fast", "--set", "regularisation=3", "--symmetric",
-             "--fixed-mask", "m.nii", "--seed", "5", "--set", "levels=[[2, 4, 7]]", "--features", "mind + 0.5 * dns"]
+             "--fixed-mask", "m.nii", "--seed", "5", "--set", "levels=[[2, 4, 7]]", "--features", "mind + 0.5 * dns",
+             "--also", "c.nii", "--also", "d.nii"]
     first = dumped(capsys, *given)
     assert set(first) | set(first["settings"]) >= {*Settings.__dataclass_fields__, "initial", "threads", "report"}
     assert not set(first) & set(first["settings"])
     assert first["fixed"] == str(tmp_path / "a.nii") and first["fixed_mask"] == str(tmp_path / "m.nii")
+    assert first["also"] == [str(tmp_path / "c.nii"), str(tmp_path / "d.nii")]
     assert first["settings"]["levels"] == [[2, 4, 7]] and first["symmetric"] is True
     assert dumped(capsys, "--config", written(tmp_path, first)) == first
     assert dumped(capsys, "--config", written(tmp_path, json.dumps(first), "config.json")) == first
@@ -79,6 +81,7 @@ def test_numbers_that_yaml_takes_for_text(tmp_path, capsys):
     ({"threads": 0}, "threads must be a whole number from 1 up, got '0'"),
     ({"seed": "x"}, "seed must be a whole number, got 'x'"),
     ({"fixed": 3}, "fixed must be text, got 3"),
+    ({"also": "a.nii"}, "also must be a list of texts, got 'a.nii'"),
     ("just text", "must hold names and values, got 'just text'"),
     ("a: [", "is neither YAML nor JSON"),
     ({"versions": {}, "settings": {}}, "the report of a run that noted no configuration"),

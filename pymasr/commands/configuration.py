@@ -71,7 +71,7 @@ def _checked(action: argparse.Action, value: Any, file: str) -> Any:
     elif action.dest == "initial" and isinstance(value, list):  # a matrix, as reports of runs from Python have it
         pass
     elif isinstance(action, argparse._AppendAction) or action.nargs in ("+", "*"):
-        require(isinstance(value, list), "a list")
+        require(isinstance(value, list) and all(isinstance(entry, str) for entry in value), "a list of texts")
     else:
         require(isinstance(value, str), "text")
     return value

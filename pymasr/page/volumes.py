@@ -47,11 +47,10 @@ class Shrinkage:
         return cls(tuple(factors), tuple(s * f for s, f in zip(spacing, factors, strict=True)))
 
     def mean(self, array: np.ndarray) -> np.ndarray:
-        """Mean of every block of `array` (..., D, H, W)."""
-        values = torch.from_numpy(np.array(array, np.float32, order="C"))
-        volumes = values.reshape(-1, 1, *values.shape[-3:])
-        pooled = torch.nn.functional.avg_pool3d(volumes, self.factors, ceil_mode=True, count_include_pad=False)
-        return pooled.reshape(*values.shape[:-3], *pooled.shape[-3:]).numpy()
+        """Mean of every block of `array` (D, H, W)."""
+        values = torch.from_numpy(np.array(array, np.float32, order="C"))[None, None]
+        pooled = torch.nn.functional.avg_pool3d(values, self.factors, ceil_mode=True, count_include_pad=False)
+        return pooled[0, 0].numpy()
 
     def any(self, mask: np.ndarray) -> np.ndarray:
         """Whether any voxel of a block is in `mask`."""
@@ -80,14 +79,15 @@ def volumes(result: Registration) -> dict[str, Any]:
         "start": [(i + 0.5) * s for i, s in zip(centre(region[box]), turned.spacing, strict=True)],
         "images": {name: _volume(np.rint(255 * images.mean(turned.turn(array)[box])), images, "JPEG")
                    for name, array in grey_values(result).items()},
-        "displacement": _displacement(turned.turn(result.deformation.numpy())[box] @ turned.vectors.T, maps),
+        "displacement": _displacement(turned.turn(result.deformation.numpy())[box], turned.vectors, maps),
         "jacobian": _jacobian(turned.turn(
             determinant(result.total_displacement, geometry).cpu().numpy())[box], maps),
     }
 
 
-def _displacement(vectors: np.ndarray, maps: Shrinkage) -> dict[str, Any] | None:
-    small = maps.mean(np.moveaxis(vectors, -1, 0))
+def _displacement(vectors: np.ndarray, axes: np.ndarray, maps: Shrinkage) -> dict[str, Any] | None:
+    """Of `vectors` (D, H, W, 3) in LPS; `axes`: 3 x 3, rows are the directions to show them along."""
+    small = np.einsum("ij,jdhw->idhw", axes, np.stack([maps.mean(vectors[..., k]) for k in range(3)]))
     largest = float(np.abs(small).max())
     if largest == 0:
         return None

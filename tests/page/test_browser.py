@@ -1,5 +1,6 @@
 """Promise: the page works in a browser, without a network: its sliders move the pictures, and nothing complains."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -13,14 +14,6 @@ DRIVER = shutil.which("chromedriver")
 #: The bytes of a canvas.
 PICTURE = "return document.getElementById(arguments[0]).toDataURL()"
 
-if BROWSER is None or DRIVER is None:
-    missing = "there is no chromium or chromedriver, install chromium and chromium-driver to test the page in a browser"
-    if os.environ.get("CI") == "true":
-        raise RuntimeError(missing)
-    pytest.skip(missing, allow_module_level=True)
-
-webdriver = pytest.importorskip("selenium.webdriver")
-
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
@@ -31,6 +24,12 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
+    if BROWSER is None or DRIVER is None or importlib.util.find_spec("selenium") is None:
+        missing = ("the page needs a browser: install the packages chromium and chromium-driver, and pip install "
+                   "selenium")
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
