@@ -198,8 +198,9 @@
     const text = Math.round(CANVAS_PIXELS / 34), edge = 0.35 * text;
     context.font = `600 ${text}px system-ui, sans-serif`;
     context.fillStyle = GOLD;
-    const places = [[canvas.width / 2, edge, "center", "top"], [canvas.width / 2, canvas.height - edge, "center", "bottom"],
-      [edge, canvas.height / 2, "left", "middle"], [canvas.width - edge, canvas.height / 2, "right", "middle"]];
+    const {width, height} = canvas;
+    const places = [[width / 2, edge, "center", "top"], [width / 2, height - edge, "center", "bottom"],
+      [edge, height / 2, "left", "middle"], [width - edge, height / 2, "right", "middle"]];
     places.forEach(([x, y, horizontal, vertical], i) => {
       context.textAlign = horizontal;
       context.textBaseline = vertical;
@@ -328,7 +329,8 @@
   function theme() {
     const root = document.documentElement;
     byId("theme").addEventListener("click", () => {
-      const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+      const wanted = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+      const dark = (root.dataset.theme || wanted) === "dark";
       root.dataset.theme = dark ? "light" : "dark";
     });
   }
