@@ -1,5 +1,6 @@
 """Promise: a configuration holds all that decides about a run, and a report is one."""
 
+import dataclasses
 import json
 
 import engines
@@ -150,3 +151,10 @@ def test_the_report_of_a_run_from_python_is_a_configuration_too(pair, tmp_path, 
     again = ["register", "--config", str(tmp_path / "out" / "report.json"), "-o", str(tmp_path / "again"), "-q"]
     assert cli.main(again) == 0
     assert np.array_equal(seen["initial"], matrix)
+
+
+@pytest.mark.parametrize("preset", ["fast", "default", "accurate"])
+def test_settings_come_back_from_both_of_their_forms(preset):
+    settings = Settings.from_preset(preset, fixed_window=(0, 1.5))
+    assert Settings(**json.loads(json.dumps(settings.plain()))) == settings
+    assert Settings(**json.loads(json.dumps(dataclasses.asdict(settings)))) == settings

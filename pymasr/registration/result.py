@@ -198,7 +198,8 @@ class Registration:
             with stage("inversion", saving):
                 _ = self._inversion
             with stage("evaluation", saving):
-                _ = self._folding, self.transform, self.inverse_transform, self.warped, self.displacement
+                _ = self._folding, self._findings, self.warped, self.displacement
+                _ = self.transform, self.inverse_transform
             with stage("writing", saving):
                 sitk.WriteTransform(self.transform, str(temporary / "transform.h5"))
                 sitk.WriteTransform(self.inverse_transform, str(temporary / "inverse.h5"))
