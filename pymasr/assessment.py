@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from pymasr import _nifti
 from pymasr.errors import InputError
 from pymasr.evaluation import target_registration_error
 from pymasr.geometry import Geometry
-from pymasr.io import describe, quiet_itk, read_any, reason
+from pymasr.io import describe, quiet_itk, read_any
 from pymasr.label_scores import label_scores
 from pymasr.sitk import geometry_of
 from pymasr.transforms import apply, apply_to_points, chain, grid_of, jacobian, mask_on
@@ -106,11 +107,17 @@ def _read_4d(file: str | os.PathLike, label: str) -> sitk.Image | None:
     with quiet_itk():
         try:
             reader.ReadImageInformation()
-            return reader.Execute() if reader.GetDimension() == 4 else None
+        except RuntimeError:
+            return None  # read_any says what is wrong
+        if reader.GetDimension() != 4:
+            return None
+        defect = _nifti.defect(file)
+        if defect:
+            raise InputError(f"{label}: {defect}")
+        try:
+            return reader.Execute()
         except RuntimeError as error:
-            if not os.path.isfile(file):
-                return None  # read_any says what is wrong
-            raise InputError(f"{label}: cannot be read, {reason(error)}") from error
+            raise InputError(f"{label}: cannot be read beyond its header; is the file complete?") from error
 
 
 def _require_pairs(pairs: dict[str, tuple[Any, Any]]) -> None:

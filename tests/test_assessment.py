@@ -160,6 +160,9 @@ def test_targets_in_both_forms_and_frames(tmp_path):
     np.testing.assert_allclose(sitk.GetArrayFromImage(found), field)
     np.testing.assert_allclose(found.GetDirection(), GRID.direction, atol=1e-6)
     np.testing.assert_allclose(found.GetOrigin(), GRID.origin, rtol=1e-6)
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "axes.nii.gz").read_bytes()[:20_000])
+    with pytest.raises(InputError, match=r"target .*cut\.nii\.gz: "):
+        read_field(tmp_path / "cut.nii.gz", "RAS")
 
 
 @pytest.mark.skipif(not (SHARED / "eval" / "score.py").exists(), reason="there is no ../shared")
