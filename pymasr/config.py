@@ -31,19 +31,30 @@ def effective(settings: Settings, *, initial: Any, **options: Any) -> dict[str, 
 
     Args:
         settings: all of them.
-        initial: a name, a file or a 4 x 4 matrix, see :func:`pymasr.register`.
+        initial: a name, a file, a 4 x 4 matrix or a SimpleITK transform, see :func:`pymasr.register`.
         options: others, by name.
     """
+    plain = settings.plain()
+    return {**absolute(options), **{name: plain.pop(name) for name in OPTIONS}, "initial": _start(initial),
+            "settings": plain}
+
+
+def _start(initial: Any) -> str | list[list[float]]:
+    """A name, the absolute path of a file, or a matrix; of a deformation in memory a text that is none of these, so
+    that a run from another start is not taken for the same."""
     import numpy as np
 
     from pymasr.registration.initial import NAMES
 
     if isinstance(initial, (str, os.PathLike)):
-        initial = initial if initial in NAMES else os.path.abspath(initial)
-    else:
-        initial = np.asarray(initial, float).tolist()
-    plain = settings.plain()
-    return {**absolute(options), **{name: plain.pop(name) for name in OPTIONS}, "initial": initial, "settings": plain}
+        return initial if initial in NAMES else os.path.abspath(initial)
+    if hasattr(initial, "TransformPoint"):
+        from pymasr.sitk import linear_matrix
+
+        if not initial.IsLinear():
+            return f"{initial.GetName()} from memory"
+        initial = linear_matrix(initial)
+    return np.asarray(initial, float).tolist()
 
 
 def absolute(options: dict[str, Any]) -> dict[str, Any]:

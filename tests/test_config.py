@@ -10,8 +10,9 @@ import SimpleITK as sitk
 import yaml
 
 import pymasr
-from pymasr import cli, registration
+from pymasr import cli, config, registration
 from pymasr.demo import make_pair
+from pymasr.errors import InputError
 from pymasr.registration import Settings
 
 
@@ -151,6 +152,16 @@ def test_the_report_of_a_run_from_python_is_a_configuration_too(pair, tmp_path, 
     again = ["register", "--config", str(tmp_path / "out" / "report.json"), "-o", str(tmp_path / "again"), "-q"]
     assert cli.main(again) == 0
     assert np.array_equal(seen["initial"], matrix)
+
+
+def test_a_start_that_was_in_memory():
+    def start(initial):
+        return config.effective(Settings(), initial=initial)["initial"]
+
+    assert start(sitk.TranslationTransform(3, (4.0, 5, 6))) == [[1, 0, 0, 4], [0, 1, 0, 5], [0, 0, 1, 6], [0, 0, 0, 1]]
+    assert start(sitk.BSplineTransform(3)) == "BSplineTransform from memory"
+    with pytest.raises(InputError, match="got 'BSplineTransform from memory', which is no file"):
+        pymasr.register("a.nii", "b.nii", initial="BSplineTransform from memory")
 
 
 @pytest.mark.parametrize("preset", ["fast", "default", "accurate"])
