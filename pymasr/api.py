@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from pymasr import registration, runtime
+from pymasr import kinds, registration, runtime
 from pymasr._stages import stage
 from pymasr.config import effective
 from pymasr.errors import InputError
@@ -25,13 +25,16 @@ from pymasr.registration.result import Registration
 def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "default", device: str = "auto",
              fixed_mask: Any = None, moving_mask: Any = None, fixed_weights: Any = None,
              fixed_geometry: Geometry | None = None, moving_geometry: Geometry | None = None,
+             spacing: float | Sequence[float] | None = None,
              transform: str = "deformable", initial: str | os.PathLike | np.ndarray = "auto",
              progress: Callable[[Any], None] | None = None, **settings: Any) -> Registration:
     """Find the transform that carries points of `fixed` to the same anatomy in `moving`.
 
     Args:
-        fixed, moving: paths (image files or DICOM directories), SimpleITK or itk images, :class:`pymasr.io.Image`, or
-            arrays (D, H, W). Grids may differ in size, spacing, origin and direction.
+        fixed, moving: paths (image files or DICOM directories), SimpleITK, itk or nibabel images, MONAI MetaTensors or
+            TorchIO images of one channel, :class:`pymasr.io.Image`, NumPy arrays or torch tensors (D, H, W). Grids may
+            differ in size, spacing, origin and direction, kinds may differ, too. The result's images are of the kind of
+            `moving`.
         features: the descriptors whose difference the deformation minimises: "masr" (learned ones beside plain ones),
             "dsir", "mind", "dns", "mind(radius=1, dilation=2)", "mind + 0.5 * dns"; see
             :func:`pymasr.features.parse`. The search for a
@@ -41,7 +44,10 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
         fixed_mask, moving_mask: where to compare: anything but zero counts. Taken as images are; an array is on the
             grid of its image.
         fixed_weights: how much each place of the fixed image counts, numbers of at least 0; taken as masks are.
-        fixed_geometry, moving_geometry: grids of images given as arrays; spacing 1 mm and origin 0 by default.
+        fixed_geometry, moving_geometry: grids of images given as arrays; spacing 1 mm, origin 0 and directions along
+            the axes by default.
+        spacing: mm between the voxels of images given as arrays, where that is all to be said of their grids: one
+            number, or three (x, y, z), the last axis of the array first.
         transform: what to look for, "rigid", "similarity", "affine" or "deformable".
         initial: where to start. "auto": as the headers say, unless a search of turns and shifts finds a clearly better
             pose, or the headers hardly overlap; "headers"; "centres" of the grids; centres of "mass" of what is
@@ -52,7 +58,7 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
         **settings: any field of :class:`pymasr.registration.Settings`, over the preset's.
 
     Returns:
-        A :class:`~pymasr.registration.result.Registration`: ``.transform``, ``.warped``, ``.displacement``,
+        A :class:`~pymasr.registration.result.Registration`, with ``.transform``, ``.warped``, ``.displacement``,
         ``.report`` and ``.save(directory)``.
 
     Raises:
@@ -65,8 +71,9 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
     start = _start(initial)
     stages: list[dict] = []
     with stage("reading", stages):
-        images = {"fixed": as_image(fixed, fixed_geometry, name="fixed image"),
-                  "moving": as_image(moving, moving_geometry, name="moving image")}
+        geometries = _geometries({"fixed": (fixed, fixed_geometry), "moving": (moving, moving_geometry)}, spacing)
+        images = {"fixed": as_image(fixed, geometries["fixed"], name="fixed image"),
+                  "moving": as_image(moving, geometries["moving"], name="moving image")}
         masks = {name: None if mask is None else as_mask(mask, images[name], name=f"{name} mask")
                  for name, mask in (("fixed", fixed_mask), ("moving", moving_mask))}
         weights = None
@@ -77,8 +84,8 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
         deformation, start = start, "headers"
         compared, moving_mask = moved(compared, moving_mask, deformation, images["fixed"].geometry)
     solution = registration.register_images(
-        images["fixed"], compared, chosen, fixed_mask=masks["fixed"], moving_mask=moving_mask,
-        fixed_weights=weights, initial=start, progress=progress)
+        _rounded(images["fixed"]), _rounded(compared), chosen, fixed_mask=_rounded(masks["fixed"]),
+        moving_mask=_rounded(moving_mask), fixed_weights=_rounded(weights), initial=start, progress=progress)
     if deformation is not None:
         solution = completed(solution, deformation, images["fixed"].geometry, images["moving"].geometry)
     context = {
@@ -98,7 +105,30 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
         "fixed_weights": _origin(weights),
     }
     return Registration(images["fixed"], images["moving"], solution, fixed_mask=masks["fixed"], context=context,
-                        stages=stages)
+                        stages=stages, source=moving)
+
+
+def _geometries(sources: dict[str, tuple[Any, Geometry | None]],
+                spacing: float | Sequence[float] | None) -> dict[str, Geometry | None]:
+    """The grids that the images were given with: of an array without one, that of `spacing`."""
+    if spacing is None:
+        return {name: geometry for name, (_, geometry) in sources.items()}
+    try:
+        numbers = np.broadcast_to(np.asarray(spacing, float), 3)
+    except (TypeError, ValueError):
+        numbers = np.zeros(3)
+    if not (np.isfinite(numbers).all() and numbers.min() > 0):
+        raise InputError(f"spacing must be one or three positive numbers of mm, got {spacing!r}")
+    bare = [name for name, (source, geometry) in sources.items() if kinds.is_array(source) and geometry is None]
+    if not bare:
+        raise InputError("spacing is for images given as arrays without a geometry, and neither is one; leave it out")
+    return {name: Geometry(tuple(source.shape), tuple(numbers.tolist())) if name in bare else geometry
+            for name, (source, geometry) in sources.items()}
+
+
+def _rounded(image: Image | None) -> Image | None:
+    """`image` for the engine, which finds the same whatever kind of object told where it lies."""
+    return None if image is None else dataclasses.replace(image, geometry=image.geometry.rounded())
 
 
 def _start(initial: Any) -> Any:

@@ -32,6 +32,32 @@ class Geometry:
         return matrix
 
     @property
+    def ras(self) -> np.ndarray:
+        """4 x 4 affine from voxels (x, y, z, 1) to RAS mm, as NIfTI, nibabel and MONAI have it."""
+        matrix = self.voxel_to_physical[:, [2, 1, 0, 3]]
+        matrix[:2] *= -1
+        return matrix
+
+    @classmethod
+    def from_ras(cls, shape: tuple[int, ...], affine: np.ndarray) -> Geometry:
+        """The grid with voxels `shape` (z, y, x) that `affine`, as in :attr:`ras`, places."""
+        matrix = np.array(affine, float)
+        matrix[:2] *= -1
+        spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # what is no grid is refused where images come in
+            direction = matrix[:3, :3] / spacing
+        return cls(tuple(map(int, shape)), tuple(spacing.tolist()), tuple(matrix[:3, 3].tolist()),
+                   tuple(direction.ravel().tolist()))
+
+    def rounded(self) -> Geometry:
+        """The same grid, its numbers rounded to 2^-32: those of an affine matrix and those of spacing and direction
+        differ in their last digits, which must not show in a result."""
+        def numbers(values):
+            return tuple((np.round(np.asarray(values, float) * 2.0 ** 32) / 2.0 ** 32 + 0.0).tolist())
+
+        return Geometry(self.shape, numbers(self.spacing), numbers(self.origin), numbers(self.direction))
+
+    @property
     def centre(self) -> np.ndarray:
         """LPS position in mm of the middle of the grid."""
         return (self.voxel_to_physical @ [*((n - 1) / 2 for n in self.shape), 1.0])[:3]

@@ -1,4 +1,5 @@
-"""Images in: files of every format SimpleITK reads, DICOM directories, SimpleITK and itk images, arrays.
+"""Images in: files of every format SimpleITK reads, DICOM directories, SimpleITK and itk images, arrays, and the kinds
+of :mod:`pymasr.kinds`.
 
 SimpleITK is imported only where a file or one of its images comes in.
 """
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pymasr import _nifti
+from pymasr import _nifti, kinds
 from pymasr.errors import InputError
 from pymasr.geometry import Geometry
 
@@ -53,7 +54,8 @@ def as_image(source: Any, geometry: Geometry | None = None, *, name: str = "imag
 
     Args:
         source: a path (a file that SimpleITK reads, or a directory with one DICOM series), a SimpleITK image, an itk
-            image, an :class:`Image`, or a NumPy array or torch tensor (D, H, W).
+            image, an :class:`Image`, a nibabel image, a MONAI MetaTensor or TorchIO image of one channel, or a NumPy
+            array or torch tensor (D, H, W).
         geometry: the grid of an array; by default spacing 1 mm, origin 0, directions along the axes. An error with any
             other source, which has its own.
         name: what error messages call the image.
@@ -100,7 +102,7 @@ def as_mask(source: Any, image: Image, *, name: str = "mask") -> Image:
 def as_weights(source: Any, image: Image, *, name: str = "weights") -> Image:
     """Numbers for the places of `image` from whatever holds them (as in :func:`as_image`), on a grid of their own; an
     array is taken to be on the image's."""
-    return _load(source, image.geometry if isinstance(source, (np.ndarray, torch.Tensor)) else None, name)
+    return _load(source, image.geometry if kinds.is_array(source) else None, name)
 
 
 def same_grid(a: Geometry, b: Geometry) -> bool:
@@ -133,7 +135,7 @@ def _load(source: Any, geometry: Geometry | None, name: str) -> Image:
 
 
 def _volume(source: Any, geometry: Geometry | None, name: str) -> Image:
-    if isinstance(source, (np.ndarray, torch.Tensor)):
+    if kinds.is_array(source):
         return _from_array(source, geometry, name)
     if geometry is not None:
         raise InputError(f"{name}: geometry is for arrays only, {type(source).__name__} has its own")
@@ -146,8 +148,11 @@ def _volume(source: Any, geometry: Geometry | None, name: str) -> Image:
         return _from_itk(source, name)
     if "SimpleITK" in sys.modules and isinstance(source, sys.modules["SimpleITK"].Image):
         return _from_sitk(source, name, None)
-    raise InputError(f"{name}: must be a path, a SimpleITK or itk image, a pymasr.io.Image or an array, "
-                     f"got {type(source).__name__}")
+    placed = kinds.read(source, name)
+    if placed is not None:
+        return _from_array(*placed, name)
+    raise InputError(f"{name}: must be a path, a SimpleITK, itk, nibabel or TorchIO image, a MONAI MetaTensor, a "
+                     f"pymasr.io.Image or an array, got {type(source).__name__}")
 
 
 def _from_array(array: np.ndarray | torch.Tensor, geometry: Geometry | None, name: str) -> Image:
@@ -166,17 +171,12 @@ def _from_array(array: np.ndarray | torch.Tensor, geometry: Geometry | None, nam
 
 
 def _from_itk(image: Any, name: str) -> Image:
-    import itk
+    from pymasr.itk.images import from_itk
 
     image.Update()
-    region = image.GetLargestPossibleRegion()
-    size = tuple(int(n) for n in region.GetSize())
+    size = tuple(int(n) for n in image.GetLargestPossibleRegion().GetSize())
     _require_volume(size, int(image.GetNumberOfComponentsPerPixel()), name)
-    array = np.array(itk.array_view_from_image(image))
-    geometry = Geometry(array.shape, tuple(float(v) for v in image.GetSpacing()),
-                        tuple(float(v) for v in image.TransformIndexToPhysicalPoint(region.GetIndex())),
-                        tuple(itk.array_from_matrix(image.GetDirection()).ravel().tolist()))
-    return _from_array(array, geometry, name)
+    return _from_array(*from_itk(image), name)
 
 
 def _from_sitk(image: Any, name: str, path: str | None) -> Image:

@@ -42,8 +42,8 @@ def test_two_modalities_on_different_grids():
     fixed = Geometry((40, 48, 44), (1.2, 1.1, 1.3), (-26.0, 26.0, -26.0), (1.0, 0, 0, 0, -1, 0, 0, 0, 1))
     moving = Geometry((46, 42, 48), (1.2, 1.3, 1.1), (-28.0, -27.0, -25.0))
     shift = np.array([3.0, -4.0, 2.0])
-    result = pymasr.register(to_sitk(rods(fixed), fixed), rods(moving, invert=True), preset="fast",
-                             moving_geometry=shifted(moving, shift))
+    result = pymasr.register(rods(fixed), to_sitk(rods(moving, invert=True), shifted(moving, shift)), preset="fast",
+                             fixed_geometry=fixed)
     points = np.random.default_rng(5).uniform(-18, 18, (50, 3))
     assert target_registration_error(None, points, points + shift).mean() > 5
     assert target_registration_error(result.transform, points, points + shift).mean() < 1

@@ -20,6 +20,18 @@ def to_itk(array, geometry: Geometry) -> Any:
     return image
 
 
+def from_itk(image: Any) -> tuple[np.ndarray, Geometry]:
+    """Voxels (D, H, W), copied, and grid of an itk image; a part of an image has the grid of that part."""
+    import itk
+
+    image.Update()
+    region = image.GetLargestPossibleRegion()
+    array = np.array(itk.array_view_from_image(image))
+    return array, Geometry(array.shape, tuple(float(v) for v in image.GetSpacing()),
+                           tuple(float(v) for v in image.TransformIndexToPhysicalPoint(region.GetIndex())),
+                           tuple(itk.array_from_matrix(image.GetDirection()).ravel().tolist()))
+
+
 def affine_transform(matrix: np.ndarray) -> Any:
     """itk's affine transform (double) of a 4 x 4 matrix in LPS mm."""
     import itk

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pymasr import kinds
 from pymasr._output import whole_directory
 from pymasr._stages import stage
 from pymasr.evaluation import foreground, jacobian_statistics
@@ -41,12 +42,13 @@ class Registration:
     """
 
     def __init__(self, fixed: Image, moving: Image, solution: Any, *, fixed_mask: Image | None = None,
-                 context: dict | None = None, stages: list[dict] | None = None):
-        """`stages` are those before the engine's."""
+                 context: dict | None = None, stages: list[dict] | None = None, source: Any = ""):
+        """`stages` are those before the engine's, `source` what the moving image came from (a path by default)."""
         self.fixed, self.moving, self.solution, self.fixed_mask = fixed, moving, solution, fixed_mask
         self._field = solution.displacement.detach()  # everything is computed where it is, and then brought to the CPU
         self.outside = float(moving.array.min())
         self.context = context or {}
+        self._source = source
         self._stages = [*(stages or []), *solution.stages]
         self._saving: list[dict] = []
 
@@ -89,11 +91,13 @@ class Registration:
         return composite
 
     @functools.cached_property
-    def warped(self) -> sitk.Image:
-        """The moving image on the fixed grid, float32, sampled once; its minimum where it has no value."""
-        from pymasr.sitk import to_sitk
+    def warped(self) -> Any:
+        """The moving image on the fixed grid, float32, sampled once; its minimum where it has no value.
 
-        return to_sitk(self.warped_array, self.fixed.geometry)
+        Of the kind that the moving image was given as (:func:`pymasr.kinds.like`); a SimpleITK image where that was a
+        path.
+        """
+        return kinds.like(Image(self.warped_array, self.fixed.geometry), self._source)
 
     @functools.cached_property
     def warped_array(self) -> torch.Tensor:
@@ -114,15 +118,16 @@ class Registration:
 
         return build(self, self.report)
 
-    def warp(self, image: Any, *, inverse: bool = False, **options: Any) -> sitk.Image:
+    def warp(self, image: Any, *, inverse: bool = False, **options: Any) -> Any:
         """Another image of the moving space on the fixed grid; or with `inverse` one of the fixed space on the moving
-        grid. SimpleITK's image or a path, of any pixel type; `options` are those of :func:`pymasr.transforms.apply`:
-        interpolation, labels, components, outside."""
-        from pymasr.transforms import apply
+        grid. A path or an image of any kind and pixel type; the result is of its kind, for a path a SimpleITK image. An
+        array is taken to lie on the grid of the moving (fixed) image. `options` are those of
+        :func:`pymasr.transforms.apply`: interpolation, labels, components, outside."""
+        from pymasr.kinds.warping import apply_like
 
-        if inverse:
-            return apply(image, self.moving.geometry, self.inverse_transform, **options)
-        return apply(image, self.fixed.geometry, self.transform, **options)
+        source, target = (self.fixed, self.moving) if inverse else (self.moving, self.fixed)
+        return apply_like(image, target.geometry, self.inverse_transform if inverse else self.transform,
+                          array_grid=source.geometry, **options)
 
     def map_points(self, points: Any, *, inverse: bool = False, allow_outside: bool = False) -> np.ndarray:
         """Where points (N, 3) of the fixed image, LPS mm, lie in the moving one; with `inverse` the other way. As
@@ -191,6 +196,7 @@ class Registration:
 
         from pymasr.page import build
         from pymasr.report import draw_overview
+        from pymasr.sitk import to_sitk
 
         saving: list[dict] = []
         names = (*FILES, *([PAGE] if report else []), *(also or {}))
@@ -198,13 +204,14 @@ class Registration:
             with stage("inversion", saving):
                 _ = self._inversion
             with stage("evaluation", saving):
-                _ = self._folding, self._findings, self.warped, self.displacement
+                _ = self._folding, self._findings, self.warped_array, self.displacement
                 _ = self.transform, self.inverse_transform
             with stage("writing", saving):
                 sitk.WriteTransform(self.transform, str(temporary / "transform.h5"))
                 sitk.WriteTransform(self.inverse_transform, str(temporary / "inverse.h5"))
-                for name in ("displacement", "warped"):
-                    sitk.WriteImage(getattr(self, name), str(temporary / f"{name}.nii.gz"), useCompression=True)
+                for name, image in (("displacement", self.displacement),
+                                    ("warped", to_sitk(self.warped_array, self.fixed.geometry))):
+                    sitk.WriteImage(image, str(temporary / f"{name}.nii.gz"), useCompression=True)
                 for name, image in (also or {}).items():
                     sitk.WriteImage(image, str(temporary / name), useCompression=True)
             with stage("overview", saving):
