@@ -30,20 +30,24 @@ class Pair:
     Attributes:
         fixed, moving: SimpleITK images, float32.
         displacement: on the grid of the fixed image, from each voxel to its partner in the moving image, LPS mm.
+        fixed_labels, moving_labels: the structures on the grids of the two images, uint8, 0 outside the body.
         fixed_points, moving_points: (N, 3) partners on the surfaces of structures, LPS mm.
     """
 
     fixed: sitk.Image
     moving: sitk.Image
     displacement: sitk.Image
+    fixed_labels: sitk.Image
+    moving_labels: sitk.Image
     fixed_points: np.ndarray
     moving_points: np.ndarray
 
     def save(self, directory: str | os.PathLike) -> None:
-        """Write fixed.nii.gz, moving.nii.gz and true_displacement.nii.gz."""
+        """Write fixed.nii.gz, moving.nii.gz, fixed_labels.nii.gz, moving_labels.nii.gz and true_displacement.nii.gz."""
         import SimpleITK as sitk
 
-        for name, image in (("fixed", self.fixed), ("moving", self.moving), ("true_displacement", self.displacement)):
+        for name, image in (("fixed", self.fixed), ("moving", self.moving), ("fixed_labels", self.fixed_labels),
+                            ("moving_labels", self.moving_labels), ("true_displacement", self.displacement)):
             sitk.WriteImage(image, os.fspath(pathlib.Path(directory) / f"{name}.nii.gz"), useCompression=True)
 
 
@@ -84,6 +88,7 @@ def make_pair(shape=(112, 96, 112), spacing: float = 2.0, *, deformation: float 
     drawn = np.random.default_rng(seed).choice(candidates, min(points, candidates.size), replace=False)
     return Pair(to_sitk(fixed, fixed_geometry), to_sitk(moving, moving_geometry),
                 vectors_to_sitk((there - here).astype(np.float32), fixed_geometry),
+                to_sitk(seen.astype(np.uint8), fixed_geometry), to_sitk(labels, moving_geometry),
                 here.reshape(-1, 3)[drawn], there.reshape(-1, 3)[drawn])
 
 
@@ -118,11 +123,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pymasr.demo", description=__doc__.split("\n\n")[0].split(": ")[1])
     parser.add_argument("-o", "--output", metavar="DIR", default="demo", help="where to write (default: %(default)s)")
     parser.add_argument("--features", default="masr", help="descriptors to compare (default: %(default)s)")
+    parser.add_argument("--voxels", metavar="N", type=int,
+                        help="edge of cubic images, 16 or more (default: 112 x 96 x 112 voxels of 2 mm)")
+    parser.add_argument("--pair-only", action="store_true", help="make the pair, register nothing")
     parser.add_argument("--seed", type=int, default=0, help="of the pair, 0 or more (default: %(default)s)")
     chosen = parser.parse_args(arguments)
 
     if chosen.seed < 0:
         parser.error(f"argument --seed: must be a whole number from 0 up, got {chosen.seed}")
+
+    if chosen.voxels is not None and chosen.voxels < 16:
+        parser.error(f"argument --voxels: must be a whole number from 16 up, got {chosen.voxels}")
 
     from pymasr import register
     from pymasr._output import require_writable
@@ -136,7 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     started = time.perf_counter()
     print("making a pair: one anatomy, two contrasts, a known deformation ...", flush=True)
-    pair = make_pair(seed=chosen.seed)
+    size = {} if chosen.voxels is None else {"shape": (chosen.voxels,) * 3, "spacing": 216 / chosen.voxels}
+    pair = make_pair(**size, seed=chosen.seed)
+    if chosen.pair_only:
+        pathlib.Path(chosen.output).mkdir(parents=True, exist_ok=True)
+        pair.save(chosen.output)
+        return 0
     print("registering ...", flush=True)
     result = register(pair.fixed, pair.moving, features=chosen.features)
     files = result.save(chosen.output)
