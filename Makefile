@@ -9,13 +9,21 @@ BUILD := CMAKE_ARGS="-DMASR_WERROR=ON $(CMAKE_ARGS)" $(BIN)/python setup.py -q
 SANITIZED := build/sanitize
 RUNTIMES = $(shell $(CXX) -print-file-name=libasan.so):$(shell $(CXX) -print-file-name=libstdc++.so)
 
-.PHONY: demo test lint bench gpu-check sanitize extension emulation itk-headers itk-test clean
+.PHONY: demo test docs wheel lint bench gpu-check sanitize extension emulation itk-headers itk-test clean
 
 demo: extension
 	$(BIN)/python -m pymasr.demo
 
 test: extension emulation
 	$(BIN)/python -m pytest
+
+# The documentation site, build/site/index.html; any warning is an error.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+# A wheel for other machines of what `extension` compiled, dist/.
+wheel: extension
+	$(BIN)/python packaging/make_wheel.py
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .
@@ -66,7 +74,7 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py
 	$(BIN)/python -m pip install -q --upgrade -c constraints.txt pip setuptools cmake ninja pybind11 swig
 	mkdir -p build
 	PYMASR_BUILD_DIR=build/extension CMAKE_ARGS="-DMASR_WERROR=ON $(CMAKE_ARGS)" \
-	  $(BIN)/python -m pip install -q --no-build-isolation -c constraints.txt -e ".[itk,elastix,sitk,test,bench,dev]"
+	  $(BIN)/python -m pip install -q --no-build-isolation -c constraints.txt -e ".[itk,elastix,sitk,monai,torchio,test,bench,docs,wheel,dev]"
 	touch $@
 
 clean:

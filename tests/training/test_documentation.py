@@ -1,15 +1,13 @@
-"""Promise: docs/training.md names every key of a configuration, and what it shows works."""
+"""Promise: docs/training.md names every key of a configuration, and the configurations that it shows are valid."""
 
 import dataclasses
 import pathlib
 import re
-import shlex
 import typing
 
 import pytest
 import yaml
 
-from pymasr import cli
 from pymasr.training.config import TrainingConfig, from_dict
 
 TEXT = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
@@ -32,18 +30,3 @@ def test_configurations():
     assert len(blocks("yaml")) == 2
     for text in blocks("yaml"):
         from_dict(yaml.safe_load(text))
-
-
-def test_commands():
-    commands = [shlex.split(line) for block in blocks("bash") for line in block.splitlines()]
-    assert len(commands) == 6
-    for command in commands:
-        words = command[command.index("pymasr.cli" if command[0] == "torchrun" else "pymasr") + 1:]
-        cli.parser().parse_args(words)  # exits where it does not understand
-
-
-def test_python(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, = blocks("python")
-    exec(compile(code, "docs/training.md", "exec"), {})
-    assert (tmp_path / "trained" / "checkpoint.pt").exists()
