@@ -56,6 +56,10 @@ class CMakeBuild(build_ext):
     def build_extension(self, extension):
         output = pathlib.Path(self.get_ext_fullpath(extension.name)).resolve()
         package = output.parents[extension.name.count(".") - 1]  # of pymasr
+        if COMPILED:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(COMPILED / output.relative_to(package), output)
+            return
         build = pathlib.Path(os.environ.get("PYMASR_BUILD_DIR") or self.build_temp).resolve()
         build.mkdir(parents=True, exist_ok=True)
         # cmake and ninja of this interpreter's environment come first, whether or not it was activated
@@ -83,6 +87,8 @@ class CMakeBuild(build_ext):
             sys.exit(f"Building {extension.name} failed; the message of CMake or of the compiler is above.")
 
 
-ITK_OPTIONS = itk_options()
-NAMES = ["pymasr._C", "pymasr.itk._itk"] if ITK_OPTIONS else ["pymasr._C"]
+COMPILED = pathlib.Path(os.environ["PYMASR_COMPILED"]) if "PYMASR_COMPILED" in os.environ else None
+ITK_OPTIONS = None if COMPILED else itk_options()
+WITH_ITK = any(COMPILED.glob("itk/_itk.*")) if COMPILED else ITK_OPTIONS
+NAMES = ["pymasr._C", "pymasr.itk._itk"] if WITH_ITK else ["pymasr._C"]
 setup(ext_modules=[Extension(name, sources=[]) for name in NAMES], cmdclass={"build_ext": CMakeBuild})
