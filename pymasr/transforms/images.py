@@ -78,6 +78,8 @@ def apply(image: Any, reference: Any, transform: Any, *, interpolation: str | No
         return _each(image, resampled)
     values = sitk.GetArrayFromImage(_each(sitk.Cast(image, sitk.sitkVectorFloat64), resampled))
     values = turn(values, jacobians(transform, grid))
+    if sitk.GetArrayViewFromImage(image).dtype.kind in "iu":
+        values = np.rint(values)
     result = set_geometry(sitk.GetImageFromArray(values, isVector=True), grid)
     return sitk.Cast(result, image.GetPixelID())
 

@@ -107,6 +107,10 @@ def test_vectors_of_a_deformation_are_turned_by_its_jacobian():
     result = scenes.array(transforms.apply(image, grid, as_field, components="vectors"))
     # (0.4, 1, 0) goes to (0.8, 1, 0); what goes to (0, 1, 0) is (-0.4, 1, 0)
     np.testing.assert_allclose(result[4, 2, 4], np.array([-0.4, 1, 0]) / np.hypot(0.4, 1), atol=1e-5)
+    whole = sitk.GetImageFromArray((100 * vectors).astype(np.int16), isVector=True)
+    result = transforms.apply(whole, grid, as_field, components="vectors")
+    assert result.GetPixelID() == sitk.sitkVectorInt16
+    np.testing.assert_array_equal(scenes.array(result)[4, 2, 4], [-37, 93, 0])  # of -37.1, 92.8
 
 
 def test_tensors_turn_with_a_rotation_and_keep_their_eigenvalues():
