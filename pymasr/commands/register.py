@@ -28,6 +28,28 @@ def add(commands: Any) -> None:
     parser.add_argument("fixed", metavar="FIXED", nargs="?", help="image file, or directory with one DICOM series")
     parser.add_argument("moving", metavar="MOVING", nargs="?", help="image file, or directory with one DICOM series")
     parser.add_argument("-o", "--output", metavar="DIR", help="where to write; made when missing")
+    parser.add_argument("--fixed-mask", metavar="FILE", help="compare only where this image is not zero")
+    parser.add_argument("--moving-mask", metavar="FILE", help="the same for the moving image")
+    parser.add_argument("--fixed-weights", metavar="FILE",
+                          help="how much each place of the fixed image counts, numbers of at least 0")
+    parser.add_argument("--also", metavar="IMAGE", action="append", default=[],
+                        help="warp this image of the moving space, too, to DIR/warped_NAME.nii.gz, where NAME is its "
+                             "own without the ending; its pixel type is kept; may be given several times")
+    parser.add_argument("--also-labels", metavar="LABELS", action="append", default=[],
+                        help="the same for a label map or mask, which stays one; may be given several times")
+    parser.add_argument("--threads", metavar="N", type=positive,
+                          help="threads to compute with (default: as many as torch takes)")
+    add_settings(parser)
+    parser.add_argument("--report", action=argparse.BooleanOptionalAction, default=False,
+                        help="write report.html, too: pictures to slide and blink through, curves, maps, settings and "
+                             "warnings on one page for a browser")
+    add_configuration(parser, ("fixed", "moving", "output"))
+    add_loudness(parser, "say how long each stage took")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options on how to register, whatever the images are."""
     parser.add_argument("--features", metavar="DESCRIPTORS", default="masr",
                           help="what the deformation compares: masr (learned descriptors, dsir, beside dns), dsir, "
                                "dns, mind, with parameters such as 'mind(radius=1, dilation=2)', or a weighted sum "
@@ -50,27 +72,10 @@ def add(commands: Any) -> None:
                           help="the same, found from both directions: exchanging the images inverts it, nearly")
     parser.add_argument("--robust", action=argparse.BooleanOptionalAction, default=False,
                           help="let structures that only one of the images shows count less and less")
-    parser.add_argument("--fixed-mask", metavar="FILE", help="compare only where this image is not zero")
-    parser.add_argument("--moving-mask", metavar="FILE", help="the same for the moving image")
-    parser.add_argument("--fixed-weights", metavar="FILE",
-                          help="how much each place of the fixed image counts, numbers of at least 0")
-    parser.add_argument("--also", metavar="IMAGE", action="append", default=[],
-                        help="warp this image of the moving space, too, to DIR/warped_NAME.nii.gz, where NAME is its "
-                             "own without the ending; its pixel type is kept; may be given several times")
-    parser.add_argument("--also-labels", metavar="LABELS", action="append", default=[],
-                        help="the same for a label map or mask, which stays one; may be given several times")
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], type=_setting,
                           help="any other setting of pymasr.registration.Settings, such as regularisation=5 or "
                                "storage=float16; may be given several times")
-    parser.add_argument("--threads", metavar="N", type=positive,
-                          help="threads to compute with (default: as many as torch takes)")
     parser.add_argument("--seed", metavar="N", type=int, help="seed of what is drawn by chance")
-    parser.add_argument("--report", action=argparse.BooleanOptionalAction, default=False,
-                        help="write report.html, too: pictures to slide and blink through, curves, maps, settings and "
-                             "warnings on one page for a browser")
-    add_configuration(parser, ("fixed", "moving", "output"))
-    add_loudness(parser, "say how long each stage took")
-    parser.set_defaults(run=run, parser=parser)
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -90,10 +95,8 @@ def run(chosen: argparse.Namespace) -> None:
         torch.set_num_threads(chosen.threads)
     companions = Companions(chosen.also, chosen.also_labels)
     with _progress_bar(not chosen.quiet and sys.stderr.isatty()) as progress:
-        result = register(chosen.fixed, chosen.moving, features=chosen.features, preset=chosen.preset,
-                          device=chosen.device, transform=chosen.transform, initial=chosen.initial,
-                          fixed_mask=chosen.fixed_mask, moving_mask=chosen.moving_mask,
-                          fixed_weights=chosen.fixed_weights, progress=progress, **_settings(chosen))
+        result = register(chosen.fixed, chosen.moving, fixed_mask=chosen.fixed_mask, moving_mask=chosen.moving_mask,
+                          fixed_weights=chosen.fixed_weights, progress=progress, **settings_of(chosen))
     known = result.context["config"]
     known |= config.absolute({name: getattr(chosen, name) for name in configured(chosen.parser) if name not in known})
     files = result.save(chosen.output, companions.warp(result), report=chosen.report)
@@ -101,28 +104,33 @@ def run(chosen: argparse.Namespace) -> None:
         _print_result(result, files, stages=chosen.verbose > 0)
 
 
-def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Those for :func:`pymasr.register` that are not options of its own."""
+def settings_of(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The keywords of :func:`pymasr.register` that the options of :func:`add_settings` stand for, and those of a
+    configuration.
+
+    Raises InputError for a setting that there is not, or whose value makes no sense.
+    """
     from pymasr.registration import Settings
 
-    settings: dict[str, Any] = dict(chosen.settings)
+    settings: dict[str, Any] = dict(getattr(chosen, "settings", {}))
     options = {action.dest for action in chosen.parser._actions if action.option_strings}
     for name, value in chosen.set:
         if name in options:
             raise InputError(f"--set {name}: use --{name.replace('_', '-')} for that")
         Settings.from_preset(chosen.preset, **{name: value})  # refuses what register takes but is no setting
         settings[name] = value
-    settings.update({name: getattr(chosen, name) for name in ("diffeomorphic", "symmetric", "robust")})
+    settings.update({name: getattr(chosen, name) for name in (
+        "features", "preset", "device", "transform", "initial", "diffeomorphic", "symmetric", "robust")})
     return settings if chosen.seed is None else {**settings, "seed": chosen.seed}
 
 
 def _dump_config(chosen: argparse.Namespace) -> None:
     from pymasr.registration import Settings
 
-    settings = Settings.from_preset(chosen.preset, features=chosen.features, device=chosen.device,
-                                    transform=chosen.transform, **_settings(chosen))
+    settings = settings_of(chosen)
+    initial = settings.pop("initial")
     names = [name for name in configured(chosen.parser) if name not in (*config.OPTIONS, "initial")]
-    print(config.dump(config.effective(settings, initial=chosen.initial,
+    print(config.dump(config.effective(Settings.from_preset(**settings), initial=initial,
                                        **{name: getattr(chosen, name) for name in names})), end="")
 
 
