@@ -74,7 +74,7 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py
 	$(BIN)/python -m pip install -q --upgrade -c constraints.txt pip setuptools cmake ninja pybind11 swig
 	mkdir -p build
 	PYMASR_BUILD_DIR=build/extension CMAKE_ARGS="-DMASR_WERROR=ON $(CMAKE_ARGS)" \
-	  $(BIN)/python -m pip install -q --no-build-isolation -c constraints.txt -e ".[itk,elastix,sitk,monai,torchio,test,bench,docs,wheel,dev]"
+	  $(BIN)/python -m pip install -q --no-build-isolation -c constraints.txt -e ".[itk,elastix,sitk,batch,monai,torchio,test,bench,docs,wheel,dev]"
 	touch $@
 
 clean:

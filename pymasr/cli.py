@@ -12,7 +12,20 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pymasr._version import __version__
-from pymasr.commands import apply, compose, evaluate, export, features, info, invert, jacobian, register, train
+from pymasr.commands import (
+    apply,
+    batch,
+    compose,
+    evaluate,
+    export,
+    features,
+    info,
+    invert,
+    jacobian,
+    register,
+    template,
+    train,
+)
 from pymasr.errors import InputError
 
 #: Modules with the functions ``add`` and ``run``, in the order in which --help lists them.
@@ -23,6 +36,8 @@ COMMANDS = (
     compose,
     jacobian,
     evaluate,
+    batch,
+    template,
     train,
     features,
     export,
@@ -59,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path that the terminal cannot show is no failure
     try:
-        chosen.run(chosen)
+        status = chosen.run(chosen)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"pymasr: error: {_sentence(error)}", file=sys.stderr)
         return WRONG_USE if isinstance(error, InputError) else FAILED
-    return 0
+    return status or 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
