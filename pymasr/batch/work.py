@@ -6,15 +6,16 @@ import json
 import os
 import pathlib
 import socket
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pymasr._version import __version__
 from pymasr.batch import content
 from pymasr.batch.pairs import Pair
 from pymasr.batch.store import Store
 from pymasr.errors import InputError
+
+if TYPE_CHECKING:
+    from pymasr.registration.result import Registration
 
 #: Width in pixels, and quality, of the pictures in the index.
 THUMBNAIL_WIDTH, THUMBNAIL_QUALITY = 420, 80
@@ -88,58 +89,25 @@ def _register(pair: Pair, folder: pathlib.Path, page: bool, threads: int | None)
         **{name: report[name] for name in ("similarity_before", "similarity_after", "folded", "std_log_jacobian",
                                            "largest_displacement_mm")},
         "inverse_error_mm": report["inverse_error_mm"]["mean"],
-        **_compare_labels(pair, result.transform, result.fixed, folder),
+        **_compare_labels(pair, result, folder),
         "seconds": report["seconds"], "peak_memory_mib": report["peak_memory_mib"], "device": report["device"],
         "worker": f"{socket.gethostname()}:{os.getpid()}", "warnings": report["warnings"]}
 
 
-def _compare_labels(pair: Pair, transform: Any, fixed: Any, folder: pathlib.Path) -> dict[str, float]:
-    """Write the moving labels on the fixed grid; the mean Dice over the fixed labels, where there are any, before and
-    after."""
+def _compare_labels(pair: Pair, result: Registration, folder: pathlib.Path) -> dict[str, float]:
+    """Write the moving labels on the fixed grid; the mean Dice over the labels, where the fixed ones are known, before
+    and after."""
     if "moving_labels" not in pair.files:
         return {}
-    import SimpleITK as sitk
+    from pymasr._output import write_image
+    from pymasr.assessment import evaluate
 
-    from pymasr.sitk import set_geometry
-
-    grid = set_geometry(sitk.Image(fixed.geometry.shape[::-1], sitk.sitkUInt8), fixed.geometry)
-    moving = _read_labels(pair.files["moving_labels"], "moving labels")
-    warped = sitk.Resample(moving, grid, transform, sitk.sitkNearestNeighbor, 0)
-    sitk.WriteImage(warped, str(folder / "warped_labels.nii.gz"), useCompression=True)
+    moving = pair.files["moving_labels"]
+    write_image(result.warp(moving, labels=True), folder / "warped_labels.nii.gz")
     if "fixed_labels" not in pair.files:
         return {}
-    target = sitk.Resample(_read_labels(pair.files["fixed_labels"], "fixed labels"), grid, sitk.Transform(),
-                           sitk.sitkNearestNeighbor, 0)
-    before = sitk.Resample(moving, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    return {"dice_before": _mean_dice(target, before), "dice_after": _mean_dice(target, warped)}
-
-
-def _read_labels(path: str, name: str) -> Any:
-    import SimpleITK as sitk
-
-    try:
-        image = sitk.ReadImage(path)
-    except RuntimeError as error:
-        raise InputError(f"{name} {path}: cannot be read as an image") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{name} {path}: must be a 3-D volume of whole numbers, got {image.GetDimension()} dimensions "
-                         f"and {image.GetNumberOfComponentsPerPixel()} values a voxel")
-    whole = sitk.Cast(image, sitk.sitkInt32)
-    if not np.array_equal(sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(whole)):
-        raise InputError(f"{name} {path}: labels must be whole numbers")
-    return whole
-
-
-def _mean_dice(target: Any, labels: Any) -> float:
-    """Mean over the labels of `target`, but 0."""
-    import SimpleITK as sitk
-
-    present = [int(label) for label in np.unique(sitk.GetArrayViewFromImage(target)) if label]
-    if not present:
-        raise InputError("the fixed labels hold nothing but 0 where the fixed image lies")
-    measure = sitk.LabelOverlapMeasuresImageFilter()
-    measure.Execute(target, labels)
-    return sum(measure.GetDiceCoefficient(label) for label in present) / len(present)
+    mean = evaluate(result.transform, fixed_labels=pair.files["fixed_labels"], moving_labels=moving)["labels_mean"]
+    return {f"dice_{when}": mean[when]["dice"] for when in ("before", "after")}
 
 
 def _draw_thumbnail(folder: pathlib.Path) -> None:
