@@ -1,0 +1,184 @@
+"""``pymasr register``: align a moving image to a fixed one."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pymasr.commands.common import add_loudness, positive
+from pymasr.errors import InputError
+
+if TYPE_CHECKING:
+    from pymasr.registration.result import Registration
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "register", allow_abbrev=False, help="align a moving image to a fixed one",
+        description="Find the transform that carries points of FIXED to the same anatomy in MOVING, and write it to "
+                    "DIR: transform.h5 and displacement.nii.gz (ITK, LPS mm), inverse.h5 (points of MOVING to FIXED), "
+                    "warped.nii.gz (MOVING on the grid of FIXED), report.json and overview.png.")
+    parser.add_argument("fixed", metavar="FIXED", help="image file, or directory with one DICOM series")
+    parser.add_argument("moving", metavar="MOVING", help="image file, or directory with one DICOM series")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="where to write; made when missing")
+    parser.add_argument("--features", metavar="DESCRIPTORS", default="masr",
+                          help="what the deformation compares: masr (learned descriptors, dsir, beside dns), dsir, "
+                               "dns, mind, with parameters such as 'mind(radius=1, dilation=2)', or a weighted sum "
+                               "such as 'mind + 0.5 * dns' (default: %(default)s); the "
+                               "stages before it: --set global_features=DESCRIPTORS")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                          help="where to compute (default: %(default)s)")
+    parser.add_argument("--preset", choices=("fast", "default", "accurate"), default="default",
+                          help="how long to search (default: %(default)s)")
+    parser.add_argument("--transform", choices=("rigid", "similarity", "affine", "deformable"), default="deformable",
+                          help="what to look for (default: %(default)s)")
+    parser.add_argument("--initial", metavar="START", default="auto",
+                          help="where to start: auto (the headers, unless a search finds a clearly better pose), "
+                               "headers, centres (of the grids), mass (centres of mass), moments (and principal axes), "
+                               "search (turns and shifts), or a file with a linear ITK transform, fixed to moving "
+                               "points (default: %(default)s)")
+    parser.add_argument("--diffeomorphic", action=argparse.BooleanOptionalAction, default=True,
+                          help="a deformation that does not fold, and so has an inverse (default: yes)")
+    parser.add_argument("--symmetric", action="store_true",
+                          help="the same, found from both directions: exchanging the images inverts it, nearly")
+    parser.add_argument("--robust", action="store_true",
+                          help="let structures that only one of the images shows count less and less")
+    parser.add_argument("--fixed-mask", metavar="FILE", help="compare only where this image is not zero")
+    parser.add_argument("--moving-mask", metavar="FILE", help="the same for the moving image")
+    parser.add_argument("--fixed-weights", metavar="FILE",
+                          help="how much each place of the fixed image counts, numbers of at least 0")
+    parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], type=_setting,
+                          help="any other setting of pymasr.registration.Settings, such as regularisation=5 or "
+                               "storage=float16; may be given several times")
+    parser.add_argument("--threads", metavar="N", type=positive,
+                          help="threads to compute with (default: as many as torch takes)")
+    parser.add_argument("--seed", metavar="N", type=int, help="seed of what is drawn by chance")
+    add_loudness(parser, "say how long each stage took")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    from pymasr._output import require_writable
+
+    require_writable(chosen.output)
+
+    import torch
+
+    from pymasr.api import register
+    from pymasr.registration import Settings
+
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    settings: dict[str, Any] = {} if chosen.seed is None else {"seed": chosen.seed}
+    settings.update({name: getattr(chosen, name) for name in ("diffeomorphic", "symmetric", "robust")})
+    options = {action.dest for action in chosen.parser._actions if action.option_strings}
+    for name, value in chosen.set:
+        if name in options:
+            raise InputError(f"--set {name}: use --{name.replace('_', '-')} for that")
+        Settings.from_preset(chosen.preset, **{name: value})  # refuses what register takes but is no setting
+        settings[name] = value
+    with _progress_bar(not chosen.quiet and sys.stderr.isatty()) as progress:
+        result = register(chosen.fixed, chosen.moving, features=chosen.features, preset=chosen.preset,
+                          device=chosen.device, transform=chosen.transform, initial=chosen.initial,
+                          fixed_mask=chosen.fixed_mask, moving_mask=chosen.moving_mask,
+                          fixed_weights=chosen.fixed_weights, progress=progress, **settings)
+    result.context["command"] = _command(chosen)
+    files = result.save(chosen.output)
+    if not chosen.quiet:
+        _print_result(result, files, stages=chosen.verbose > 0)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A name and its value: a Python literal where it is one, else text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
+    with contextlib.suppress(ValueError, SyntaxError):
+        return name.strip(), ast.literal_eval(value.strip())
+    return name.strip(), value.strip()
+
+
+def _command(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The command line as it was understood, for the report."""
+    return {key: value for key, value in vars(chosen).items() if key not in ("run", "parser", "verbose", "quiet")}
+
+
+@contextlib.contextmanager
+def _progress_bar(shown: bool) -> Iterator[Callable[[Any], None] | None]:
+    """What the engine calls at every iteration; it draws one bar on stderr, a level at a time."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
+               TextColumn("loss {task.fields[loss]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None, loss="-")
+        level: list[Any] = [None]
+
+        def show(state: Any) -> None:
+            name = f"{state.stage} {state.level}/{state.levels}"
+            if level[0] != name:
+                level[0] = name
+                bar.reset(task, total=state.iterations, description=name)
+            bar.update(task, completed=state.iteration, loss=f"{state.loss:.4f}")
+
+        yield show
+
+
+def _print_result(result: Registration, files: Sequence[os.PathLike], *, stages: bool) -> None:
+    report = result.report
+    rows: list[tuple[str, str]] = []
+
+    def row(name: str, value: str) -> None:
+        rows.append((name, value))
+
+    row("similarity", f"{_text(report['similarity_before'])} before, {_text(report['similarity_after'])} after")
+    row("folded", f"{100 * report['folded']:.3g} % of voxels, std of log Jacobian "
+                  f"{_text(report['std_log_jacobian'])}")
+    error = report["inverse_error_mm"]
+    row("inverse", f"off by {_text(error['mean'])} mm in the mean, {_text(error['max'])} mm at most")
+    if report["working"]:
+        row("worked", _working(report["working"]))
+    if stages:
+        for entry in report["stages"]:
+            row(f"  {entry['name']}", f"{entry['seconds']:.2f} s, peak {entry['peak_memory_mib']:.0f} MiB")
+    row("seconds", f"{report['seconds']:.1f}")
+    for warning in report["warnings"]:
+        row("warning", warning)
+    for file in files:
+        row("wrote", os.fspath(file))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:{width}s}  {value}")
+
+
+def _working(working: dict[str, Any]) -> str:
+    """What the descriptors were computed on, in words."""
+    text = f"at {working['spacing_mm']:.3g} mm"
+    if working["limited"]:
+        text += " (coarser than the images: max_voxels)"
+    seen = [name for name in ("fixed", "moving") if working[f"{name}_interpolated"]]
+    if seen:
+        text += f", {' and '.join(seen)} image interpolated for the descriptors"
+    if working["smoothing"]:
+        text += f", smoothed by {working['smoothing']:.2f} voxels for their noise"
+    return text
+
+
+def _text(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
