@@ -37,6 +37,11 @@ def add(commands: Any) -> None:
                           help="how long to search (default: %(default)s)")
     parser.add_argument("--transform", choices=("rigid", "similarity", "affine", "deformable"), default="deformable",
                           help="what to look for (default: %(default)s)")
+    parser.add_argument("--method", choices=("optimise", "network", "network+optimise"), default="optimise",
+                          help="how the deformation is found: by an optimisation of this pair, by a trained network in "
+                               "one pass, or by the network and a short optimisation (default: %(default)s)")
+    parser.add_argument("--network", metavar="WEIGHTS", default="registration",
+                          help="the network: name of packaged weights, or a .safetensors file (default: %(default)s)")
     parser.add_argument("--initial", metavar="START", default="auto",
                           help="where to start: auto (the headers, unless a search finds a clearly better pose), "
                                "headers, centres (of the grids), mass (centres of mass), moments (and principal axes), "
@@ -75,7 +80,8 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     settings: dict[str, Any] = {} if chosen.seed is None else {"seed": chosen.seed}
-    settings.update({name: getattr(chosen, name) for name in ("diffeomorphic", "symmetric", "robust")})
+    settings.update({name: getattr(chosen, name) for name in ("diffeomorphic", "symmetric", "robust", "method",
+                                                            "network")})
     options = {action.dest for action in chosen.parser._actions if action.option_strings}
     for name, value in chosen.set:
         if name in options:
