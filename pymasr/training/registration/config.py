@@ -106,8 +106,8 @@ class RegistrationLossConfig:
 
 @dataclass(frozen=True)
 class RegistrationRun(RunConfig):
-    """As for a descriptor, with other defaults: costs are small differences, for which bfloat16 is coarse, and PyTorch's
-    convolutions of one small volume are slow on a CPU."""
+    """As for a descriptor, with other defaults: costs are small differences, for which bfloat16 is coarse, and
+    PyTorch's convolutions of one small volume are slow on a CPU."""
 
     batch: int = 2
     amp: str = "none"
