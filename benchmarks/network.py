@@ -94,8 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = [pair for pair in found if chosen.subjects is None or pair.subject in chosen.subjects]
     seconds = one_pass(chosen.network)
     # the methods of a pair one after the other: whatever else the machine does meets them alike
-    rows = [measure_pair(pair, method, chosen.network) for pair in found for method in chosen.methods]
-    console = Console()
+    console, rows = Console(), []
+    for pair in found:
+        for method in chosen.methods:
+            rows.append(row := measure_pair(pair, method, chosen.network))
+            console.print(f"{pair.name}, {method}: {row['tre']:.3f} mm, {row['seconds']:.1f} s")
     show(rows, console)
     console.print(f"one pass at {' x '.join(map(str, SHAPE))} voxels: {min(seconds):.2f} s at best, "
                   f"{np.median(seconds):.2f} s in the middle, {torch.get_num_threads()} threads")

@@ -10,7 +10,7 @@ from pymasr import ops
 from pymasr.errors import InputError
 from pymasr.losses import NMILoss, nmi
 
-SIZE = (11, 12, 13)
+SIZE = (9, 10, 11)
 
 
 def images(seed=0):
@@ -55,7 +55,7 @@ def test_a_dependence_counts_whatever_it_looks_like():
     noise = torch.rand(a.shape, generator=torch.Generator().manual_seed(3))
     related = (loss(a, a), loss(a, 1 - a), loss(a, (2 * a - 1).square()))
     assert related[0].item() == pytest.approx(related[1].item(), abs=1e-3)
-    assert max(related).item() < 0.75 < 0.93 < loss(a, noise).item() < 1
+    assert max(related).item() < 0.85 < 0.9 < loss(a, noise).item() < 1
 
 
 def test_the_gradient_is_that_of_the_value():
