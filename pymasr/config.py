@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pymasr.registration import Settings
 
 #: Fields of Settings that are options of their own.
-OPTIONS = ("features", "preset", "device", "transform", "diffeomorphic", "symmetric", "robust", "seed")
+OPTIONS = ("features", "preset", "device", "transform", "method", "network", "diffeomorphic", "symmetric", "robust",
+           "seed")
 #: Options that name files.
 PATHS = ("fixed", "moving", "output", "fixed_mask", "moving_mask", "fixed_weights", "also", "also_labels")
 

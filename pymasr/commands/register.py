@@ -61,6 +61,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
                           help="how long to search (default: %(default)s)")
     parser.add_argument("--transform", choices=("rigid", "similarity", "affine", "deformable"), default="deformable",
                           help="what to look for (default: %(default)s)")
+    parser.add_argument("--method", choices=("optimise", "network", "network+optimise"), default="optimise",
+                          help="how the deformation is found: by an optimisation of this pair, by a trained network in "
+                               "one pass, or by the network and a short optimisation (default: %(default)s)")
+    parser.add_argument("--network", metavar="WEIGHTS", default="registration",
+                          help="the network: name of packaged weights, or a .safetensors file (default: %(default)s)")
     parser.add_argument("--initial", metavar="START", default="auto",
                           help="where to start: auto (the headers, unless a search finds a clearly better pose), "
                                "headers, centres (of the grids), mass (centres of mass), moments (and principal axes), "
@@ -120,7 +125,8 @@ def settings_of(chosen: argparse.Namespace) -> dict[str, Any]:
         Settings.from_preset(chosen.preset, **{name: value})  # refuses what register takes but is no setting
         settings[name] = value
     settings.update({name: getattr(chosen, name) for name in (
-        "features", "preset", "device", "transform", "initial", "diffeomorphic", "symmetric", "robust")})
+        "features", "preset", "device", "transform", "method", "network", "initial", "diffeomorphic", "symmetric",
+        "robust")})
     return settings if chosen.seed is None else {**settings, "seed": chosen.seed}
 
 

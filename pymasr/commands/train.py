@@ -1,4 +1,4 @@
-"""``pymasr train``: train a learned descriptor."""
+"""``pymasr train``: train a learned descriptor, or a registration network."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from pymasr.errors import InputError
 
 def add(commands: Any) -> None:
     parser = commands.add_parser(
-        "train", allow_abbrev=False, help="train a learned descriptor",
-        description="Train a MASR-Net as the YAML file CONFIG says, on synthetic anatomies, scans of your own, or "
-                    "both. The same command goes on with a training that was interrupted. Under torchrun, several "
-                    "processes share the batch: torchrun --nproc-per-node 4 -m pymasr.cli train CONFIG -o FOLDER.")
-    parser.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file, see docs/training.md")
+        "train", allow_abbrev=False, help="train a learned descriptor or a registration network",
+        description="Train a MASR-Net, or with 'task: registration' a registration network, as the YAML file CONFIG "
+                    "says, on synthetic anatomies, scans of your own, or both. The same command goes on with a "
+                    "training that was interrupted. Under torchrun, several processes share the batch: "
+                    "torchrun --nproc-per-node 4 -m pymasr.cli train CONFIG -o FOLDER.")
+    parser.add_argument("config", metavar="CONFIG", nargs="?",
+                        help="YAML file, see docs/training.md and docs/network.md")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True,
                         help="where checkpoint.pt, log.csv and validation.csv are; with --export, the file to write")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
@@ -95,5 +97,8 @@ def _training_bar(shown: bool, steps: int) -> Iterator[Callable[[int, dict[str, 
             if "gn_error" in values:
                 print(f"step {step}: settles within {values['gn_error']:.3f} voxels, SSD {values['half_voxel']:.2f} "
                       f"times as large half a voxel off, {100 * values['found']:.1f} % found", flush=True)
+            if "left" in values:
+                print(f"step {step}: {values['error']:.2f} voxels from the truth, {values['start']:.2f} before, "
+                      f"{100 * values['left']:.0f} % left in the mean", flush=True)
 
         yield show

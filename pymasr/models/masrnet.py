@@ -220,6 +220,10 @@ class MASRNet(nn.Module):
     Any size: the image is padded to a multiple of 8 by repeating its border, and the result cut.
     """
 
+    #: How files of weights begin that hold such a network, and what is said of others; how it is kept in memory.
+    FORMAT, NAME, MEMORY = "pymasr MASR-Net", "a MASR-Net", torch.channels_last_3d
+    CONFIG = MASRConfig
+
     def __init__(self, config: MASRConfig | None = None):
         super().__init__()
         self.config = config or MASRConfig()

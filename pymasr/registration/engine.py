@@ -24,6 +24,7 @@ from pymasr.registration.discrete import discrete_start
 from pymasr.registration.grids import Volume
 from pymasr.registration.initial import choose
 from pymasr.registration.linear import linear_level
+from pymasr.registration.network import network_start
 from pymasr.registration.optimiser import Schedule
 from pymasr.registration.pairs import Pairs
 from pymasr.registration.parameters import KINDS
@@ -127,7 +128,8 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
     The images may differ in modality, size, spacing, origin, direction. Descriptors are compared on isotropic working
     grids (:mod:`pymasr.registration.grids`). A start is chosen; then an affine (or rigid, or similarity) transform, and
     after it, from a dense search on a coarse grid, a deformation are sought, both from coarse to fine. On the CPU the
-    same input and settings give the same bits, whatever the number of threads.
+    same input and settings give the same bits, whatever the number of threads; with a network (`settings.method`),
+    whose convolutions are PyTorch's, nearly the same.
 
     Args:
         fixed, moving: images (an `array` (D, H, W) and its `geometry`), see :class:`pymasr.io.Image`.
@@ -163,7 +165,8 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         comparison, finding = (
             Comparison(parse(features), getattr(torch, settings.storage), settings.feature_memory * 2**30, noise,
                        settings.smoothing) for features in (settings.features, settings.global_features))
-        if settings.transform != "deformable":  # one descriptor decides, and says how well it went
+        if settings.transform != "deformable" or settings.method == "network":
+            # one descriptor decides, and says how well it went
             comparison = finding
         del values["fixed"]
 
@@ -203,13 +206,20 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         if moved.geometry != pairs.moving.geometry or comparison != finding:
             pairs = Pairs(fixed_volume, moved, comparison)
 
-    spline = None
-    if deformable and settings.discrete:
+    spline, optimised = None, deformable and settings.method != "network"
+    if deformable and settings.method != "optimise":
+        with log.stage("network"):
+            spline = network_start(pairs.fixed, pairs.moving, transform, settings.network)
+        if not (fixed_mask is None and moving_mask is None and fixed_weights is None):
+            log.warnings.append("The network saw the whole images: masks and weights count for the affine transform"
+                                + (" and the optimisation" if optimised else "") + " alone.")
+    elif deformable and settings.discrete:
         with log.stage("discrete"):
             spline = _search(pairs, transform, settings, log)
 
-    with log.stage("deformable" if deformable else "comparison"):
-        spline = _deform(pairs, transform, spline, settings, log) if deformable else None
+    with log.stage("deformable" if optimised else "comparison"):
+        if optimised:
+            spline = _deform(pairs, transform, spline, settings, log)
         finest = pairs[1]
         dense = None
         if spline is not None:
@@ -261,7 +271,7 @@ def _search(pairs: Pairs, transform: np.ndarray, settings: Settings, log: _Log) 
 def _deform(pairs: Pairs, transform: np.ndarray, spline: Spline | None, settings: Settings,
             log: _Log) -> Spline | None:
     weight = settings.regularisation * pairs.fixed.geometry.spacing[0] ** 2
-    levels = settings.levels
+    levels = settings.levels if settings.method == "optimise" else settings.refinement
     if spline is not None:  # levels that resolve less than the search did would undo it
         levels = [level for level in levels if level.factor <= settings.discrete_spacing] or levels[-1:]
     levels = pairs.usable(levels, settings.min_size)

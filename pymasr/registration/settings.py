@@ -16,6 +16,7 @@ from pymasr.runtime import DEVICES
 
 STORAGES = ("float32", "float16", "bfloat16")
 TRANSFORMS = ("rigid", "similarity", "affine", "deformable")
+METHODS = ("optimise", "network", "network+optimise")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,14 @@ class Settings:
     transform: str = "deformable"
     """What is sought: "rigid" (turn and shift), "similarity" (and one scale), "affine", or "deformable" (an affine
     transform, then a deformation)."""
+    method: str = "optimise"
+    """How the deformation is found after the affine transform: "optimise" (from coarse to fine, for this pair),
+    "network" (by a trained network in one pass), or "network+optimise" (from there on, at the levels of
+    `refinement`)."""
+    network: str = "registration"
+    """Weights of that network: a name of packaged ones, or a .safetensors file of one's own training."""
+    refinement: tuple[DeformableLevel, ...] = (DeformableLevel(1, 4, 20),)
+    """Resolutions of the optimisation that follows the network, as `levels`."""
     affine: bool = True
     """Whether an affine transform is sought before the deformation; False only with `transform` "deformable", for
     images that are aligned but for the deformation."""
@@ -144,7 +153,7 @@ class Settings:
     def __post_init__(self):
         for field in fields(self):  # reports are JSON, which knows nothing of NumPy
             object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
-        for name, kind in (("affine_levels", AffineLevel), ("levels", DeformableLevel)):
+        for name, kind in LEVELS:
             object.__setattr__(self, name, _levels(getattr(self, name), kind))
         parse(self.features)
         parse(self.global_features)
@@ -153,11 +162,19 @@ class Settings:
         _require(self.device in DEVICES, "device", f"one of {', '.join(DEVICES)}", self.device)
         _require(self.optimiser in OPTIMISERS, "optimiser", f"one of {', '.join(OPTIMISERS)}", self.optimiser)
         _require(self.storage in STORAGES, "storage", f"one of {', '.join(STORAGES)}", self.storage)
-        for name in ("affine_levels", "discrete_thetas", "levels"):
+        for name in ("affine_levels", "discrete_thetas", "levels", "refinement"):
             _require(isinstance(getattr(self, name), tuple), name, "a tuple", getattr(self, name))
         for name in ("affine", "discrete", "robust", "diffeomorphic", "symmetric"):
             _require(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
         object.__setattr__(self, "diffeomorphic", self.diffeomorphic or self.symmetric)
+        _require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
+        _require(isinstance(self.network, str), "network", "a name or a file", self.network)
+        if self.method != "optimise":
+            _require(self.transform == "deformable", "transform", f"'deformable' with method {self.method!r}",
+                     self.transform)
+        if self.method == "network":  # what only an optimisation can do
+            for name in ("symmetric", "robust"):
+                _require(not getattr(self, name), name, "False with method 'network'", getattr(self, name))
         _require(self.affine or self.transform == "deformable", "affine", f"True with transform {self.transform!r}",
                  self.affine)
         _require(self.smoothing is None or (_number(self.smoothing) and self.smoothing >= 0), "smoothing",
@@ -181,7 +198,7 @@ class Settings:
             window = getattr(self, name)
             _require(window is None or (isinstance(window, tuple) and len(window) == 2 and all(map(_number, window))
                                         and window[0] < window[1]), name, "two rising numbers (low, high)", window)
-        for name, kind in (("affine_levels", AffineLevel), ("levels", DeformableLevel)):
+        for name, kind in LEVELS:
             for level in getattr(self, name):
                 _require(isinstance(level, kind), name, f"a tuple of {kind.__name__}", level)
                 numbers = [getattr(level, f.name) for f in fields(level)]
@@ -209,6 +226,8 @@ class Settings:
         return "affine" if self.transform == "deformable" else self.transform
 
 
+#: Settings that are levels, and what kind of.
+LEVELS = (("affine_levels", AffineLevel), ("levels", DeformableLevel), ("refinement", DeformableLevel))
 #: What the presets change of the defaults of :class:`Settings`.
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
+from typing import Any
 
 import torch
 
 from pymasr.errors import InputError
-from pymasr.training.config import TrainingConfig
+from pymasr.training.scans import ScansConfig
 
 #: Parts of a configuration that may differ when a training goes on: they change how it runs, not what comes of it
 #: (threads: but for rounding).
@@ -17,7 +19,7 @@ FREE = {"run": {"workers", "threads", "checkpoint", "validation", "validation_pa
         "scans": {"folder", "memory"}}
 
 
-def save_checkpoint(folder: pathlib.Path, config: TrainingConfig, state: dict, step: int, data: str) -> None:
+def save_checkpoint(folder: pathlib.Path, config: Any, state: dict, step: int, data: str) -> None:
     """Write ``checkpoint.pt``, whole or not at all; also ``checkpoint-STEP.pt`` every ``run.keep`` steps.
 
     Args:
@@ -33,7 +35,7 @@ def save_checkpoint(folder: pathlib.Path, config: TrainingConfig, state: dict, s
         os.replace(partial, folder / name)
 
 
-def load_checkpoint(folder: pathlib.Path, config: TrainingConfig, state: dict, data: str) -> int:
+def load_checkpoint(folder: pathlib.Path, config: Any, state: dict, data: str) -> int:
     """Load ``checkpoint.pt`` of a folder into the parts of `state`; the number of steps done, 0 where there is none.
 
     Raises InputError where it belongs to another configuration or other scans, naming what differs, or cannot be read.
@@ -43,7 +45,7 @@ def load_checkpoint(folder: pathlib.Path, config: TrainingConfig, state: dict, d
         return 0
     content = read_checkpoint(file)
     # a checkpoint from before there were scans had none; any other name that is missing in it is a difference
-    old = {"scans": TrainingConfig().as_dict()["scans"], **content["config"]}
+    old = {"scans": dataclasses.asdict(ScansConfig()), **content["config"]}
     differences = _differences(old, config.as_dict())
     if differences:
         raise InputError(f"{file} is of another configuration: {'; '.join(differences)}; use another folder")

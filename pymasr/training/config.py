@@ -114,17 +114,24 @@ class TrainingConfig:
 
     def as_dict(self) -> dict:
         """Plain numbers, text, lists and dictionaries, for YAML and JSON."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
 
-def _plain(value):
+def plain(value):
+    """Dictionaries and lists of them all the way down, for tuples."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+        return {key: plain(v) for key, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def load(file: str | pathlib.Path) -> TrainingConfig:
-    """The configuration in a YAML file; InputError with one sentence for anything in it that is not known."""
+#: What ``task`` in a configuration can be; without it, the training is that of a descriptor.
+TASKS = ("descriptor", "registration")
+
+
+def load(file: str | pathlib.Path):
+    """The configuration in a YAML file, a :class:`TrainingConfig`, or, where ``task: registration`` stands in it, a
+    :class:`pymasr.training.registration.config.RegistrationTraining`; InputError with one sentence for anything in it
+    that is not known."""
     file = pathlib.Path(file)
     if not file.is_file():
         raise InputError(f"there is no configuration {file}")
@@ -135,9 +142,19 @@ def load(file: str | pathlib.Path) -> TrainingConfig:
     return from_dict(content, str(file))
 
 
-def from_dict(content: dict, source: str = "config") -> TrainingConfig:
+def from_dict(content: dict, source: str = "config"):
     """As :func:`load`, from what was in the file; `source` is what errors call it."""
-    return _build(TrainingConfig, content, source)
+    kind, task = TrainingConfig, TASKS[0]
+    if isinstance(content, dict) and "task" in content:
+        task = content["task"]
+        content = {name: value for name, value in content.items() if name != "task"}
+    if task not in TASKS:
+        raise InputError(f"{source}: task must be {' or '.join(TASKS)}, got {task!r}")
+    if task == "registration":
+        from pymasr.training.registration.config import RegistrationTraining  # which is made of parts of this module
+
+        kind = RegistrationTraining
+    return _build(kind, content, source)
 
 
 #: What the types of fields are called in errors.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pathlib
 
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from pymasr.errors import InputError
-from pymasr.models import MASRNet, packaged
+from pymasr.models import packaged
 from pymasr.training.checkpoint import read_checkpoint
 from pymasr.training.config import from_dict
+from pymasr.training.tasks import task_class
 
 
 def export(checkpoint: str | pathlib.Path, file: str | pathlib.Path) -> None:
@@ -32,8 +34,9 @@ def export(checkpoint: str | pathlib.Path, file: str | pathlib.Path) -> None:
     packaged.save(averaged(content), file, config=config.as_dict(), seed=config.run.seed, steps=content["step"])
 
 
-def averaged(content: dict) -> MASRNet:
+def averaged(content: dict) -> nn.Module:
     """The network with the averaged weights of what :func:`~pymasr.training.checkpoint.read_checkpoint` read."""
-    average = AveragedModel(MASRNet(from_dict(content["config"]).model))
+    config = from_dict(content["config"])
+    average = AveragedModel(task_class(config).network(config.model))
     average.load_state_dict(content["average"])
     return average.module.eval()

@@ -1,4 +1,4 @@
-"""The training loop of MASR-Net: pairs of views in, weights out; it can stop anywhere and goes on as if it had not.
+"""The training loop: pairs in, weights out; it can stop anywhere and goes on as if it had not.
 
 A step's pairs depend on the seed and the number of the step alone, so a resumed run sees what the first one would have
 seen, and any number of processes share the same work.
@@ -12,20 +12,18 @@ import pathlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
 from pymasr.errors import InputError
-from pymasr.models import MASRNet, packaged
 from pymasr.training import parallel
 from pymasr.training.checkpoint import load_checkpoint, save_checkpoint
-from pymasr.training.config import TrainingConfig
 from pymasr.training.log import Log
-from pymasr.training.pairs import TRAINING, Pairs, batches, held_out
-from pymasr.training.scans import Scans
-from pymasr.training.step import Step
-from pymasr.training.validation import registration_error, validate
+from pymasr.training.pairs import batches
+from pymasr.training.task import Task
+from pymasr.training.tasks import task_of
 
 #: Steps in a row without a finite gradient after which a training gives up. (GradScaler needs up to about 20 of them to
 #: find its scale.)
@@ -36,17 +34,17 @@ class Interrupted(KeyboardInterrupt):
     """The training was asked to stop by a signal, and did so after a checkpoint."""
 
 
-def rate(step: int, config: TrainingConfig) -> float:
+def rate(step: int, config: Any) -> float:
     """Learning rate of a step: linear rise, then half a cosine down to the floor."""
     o = config.optimiser
     rise = min(1.0, (step + 1) / max(o.warmup, 1))
     return o.rate * rise * (o.floor + (1 - o.floor) * 0.5 * (1 + math.cos(math.pi * step / config.run.steps)))
 
 
-def train(config: TrainingConfig, folder: str | pathlib.Path, *, device: str | torch.device = "cpu",
+def train(config: Any, folder: str | pathlib.Path, *, device: str | torch.device = "cpu",
           stop: int | None = None, tensorboard: bool = False,
-          progress: Callable[[int, dict], None] = lambda step, values: None) -> MASRNet:
-    """Train a MASR-Net, or go on with it where the last checkpoint in `folder` left off.
+          progress: Callable[[int, dict], None] = lambda step, values: None) -> nn.Module:
+    """Train a network, or go on with it where the last checkpoint in `folder` left off.
 
     On a CPU, a training that was interrupted and went on gives the same bits as one that was not. On a GPU pairs are
     the same, but sums of gradients may round differently from run to run.
@@ -58,7 +56,8 @@ def train(config: TrainingConfig, folder: str | pathlib.Path, *, device: str | t
     :class:`Interrupted`; a second one ends it at once.
 
     Args:
-        config: the whole of the training.
+        config: the whole of the training, as :func:`pymasr.training.config.load` reads it: what it is says what is
+            trained, a MASR-Net or a registration network.
         folder: gets ``checkpoint.pt`` (and ``checkpoint-STEP.pt``, where the configuration keeps some), ``log.csv`` and
             ``validation.csv``. A checkpoint in it is gone on with; InputError names what differs where it is of
             another configuration.
@@ -80,18 +79,18 @@ def train(config: TrainingConfig, folder: str | pathlib.Path, *, device: str | t
         return _train(config, folder, device, rank, world, stop, tensorboard, progress, asked)
 
 
-def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, rank: int, world: int, stop: int | None,
-           tensorboard: bool, progress: Callable[[int, dict], None], asked: list[int]) -> MASRNet:
+def _train(config: Any, folder: pathlib.Path, device: torch.device, rank: int, world: int, stop: int | None,
+           tensorboard: bool, progress: Callable[[int, dict], None], asked: list[int]) -> nn.Module:
     run, o = config.run, config.optimiser
     if run.batch % world:
         raise InputError(f"run: batch must be a multiple of the {world} processes, got {run.batch}")
     if run.threads and device.type == "cpu":
         torch.set_num_threads(run.threads)
-    scans = Scans(config.scans, config.views.extent) if config.scans.folder else None
-    data = scans.fingerprint() if scans else ""
+    task = task_of(config)
+    data = task.data
 
     torch.manual_seed(run.seed)
-    model = _new_model(config).to(device, memory_format=torch.channels_last_3d)
+    model = task.new_model().to(device, memory_format=task.network.MEMORY)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=_moving_average(o.average))
     optimiser = torch.optim.AdamW(model.parameters(), lr=o.rate, weight_decay=o.decay)
     scaler = torch.amp.GradScaler(device.type, enabled=run.amp == "float16")
@@ -105,9 +104,9 @@ def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, r
     end = min(run.steps, run.steps if stop is None else stop)
     if done >= end:
         return average.module
-    if scans:
-        scans.check(rank, world)
-    step_module = Step(model, config)
+    if task.scans:
+        task.scans.check(rank, world)
+    step_module = task.step(model)
     if world > 1:
         step_module = nn.parallel.DistributedDataParallel(
             step_module, device_ids=[device] if device.type == "cuda" else None)
@@ -116,7 +115,7 @@ def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, r
 
     share = run.batch // world
     numbers = [[step * run.batch + rank * share + k for k in range(share)] for step in range(done, end)]
-    pairs = Pairs(config, TRAINING, "cpu" if run.workers else device, scans)
+    pairs = task.pairs("cpu" if run.workers else device)
     skipped = 0
     for step, (own, batch) in enumerate(zip(numbers, batches(pairs, numbers, run.workers, device)), done + 1):
         for group in optimiser.param_groups:
@@ -144,10 +143,7 @@ def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, r
             if step == run.steps:
                 log.finish(step)
             if step == run.steps or step % run.validation == 0:
-                scores = validate(average.module, held_out(config, device), config)
-                every = run.validation_registrations
-                if every and (step == run.steps or step // run.validation % every == 0):
-                    scores["registration_error"] = registration_error(average.module)
+                scores = _scores(task, average.module, step, device)
                 log.validation(step, scores)
                 values |= scores
             kept = run.keep and step % run.keep == 0
@@ -161,16 +157,12 @@ def _train(config: TrainingConfig, folder: pathlib.Path, device: torch.device, r
     return average.module
 
 
-def _new_model(config: TrainingConfig) -> MASRNet:
-    """Random weights, or those that the configuration starts from."""
-    model = MASRNet(config.model)
-    if config.run.start:
-        start = packaged.load(config.run.start)
-        if start.config != config.model:
-            raise InputError(f"run: start must be weights of the configuration's model, got {config.run.start}, which "
-                             f"are of {start.config}")
-        model.load_state_dict(start.state_dict())
-    return model
+def _scores(task: Task, model: nn.Module, step: int, device: torch.device) -> dict[str, float]:
+    run = task.config.run
+    scores, every = task.scores(model, device), run.validation_registrations
+    if every and (step == run.steps or step // run.validation % every == 0):
+        scores["registration_error"] = task.registration_error(model)
+    return scores
 
 
 @contextlib.contextmanager

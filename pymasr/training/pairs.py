@@ -47,23 +47,16 @@ def held_out(config: TrainingConfig, device: str | torch.device = "cpu") -> Pair
     return Pairs(config, VALIDATION, device)
 
 
-def batches(pairs: Pairs, numbers: Sequence[Sequence[int]], workers: int,
-            device: torch.device) -> Iterator[list[Views]]:
+def batches(pairs: torch.utils.data.Dataset, numbers: Sequence[Sequence[int]], workers: int,
+            device: torch.device) -> Iterator[list]:
     """The pairs of each list of `numbers`, on `device`, made ahead of their use by so many processes."""
     loader = torch.utils.data.DataLoader(pairs, batch_sampler=numbers, num_workers=workers, collate_fn=list,
                                          prefetch_factor=4 if workers else None, worker_init_fn=_start_worker)
     for batch in loader:
-        yield [_to(pair, device) for pair in batch]
+        yield [pair.to(device) for pair in batch]
 
 
 def _start_worker(_number: int) -> None:
     torch.set_num_threads(1)
     os.nice(10)  # a step that waits for pairs is not what the machine is for, but it should never wait for the steps
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the training ends its workers itself
-
-
-def _to(pair: Views, device: torch.device) -> Views:
-    if pair.images.device == device:
-        return pair
-    return Views(pair.images.to(device), pair.corners, *(t.to(device, non_blocking=True) for t in (
-        pair.position, pair.valid, pair.border)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 
 from pymasr.models import MASRNet
 from pymasr.training import losses, parallel
+from pymasr.training.amp import autocast
 from pymasr.training.config import TrainingConfig
 from pymasr.training.draws import Draws
 from pymasr.training.pairs import ANCHORS
@@ -29,7 +29,7 @@ class Step(nn.Module):
 
     def forward(self, pairs: Sequence[Views], numbers: Sequence[int]) -> dict[str, torch.Tensor]:
         config, seed = self.config.loss, self.config.run.seed
-        with _autocast(self.config.run.amp, pairs[0].images.device):
+        with autocast(self.config.run.amp, pairs[0].images.device):
             first, second, features = describe(self.model, pairs, self.config.views)
         queries, keys, places, errors, distances = [], [], [], [], []
         for pair, number, moving, fixed in zip(pairs, numbers, first, second):
@@ -78,9 +78,3 @@ def describe(model: MASRNet, pairs: Sequence[Views], views: ViewsConfig):
         inner = (slice(None), slice(None), *[slice(halo, halo + size)] * 3)
         described.append(model.describe(*map(torch.cat, zip(*crops)))[inner].float())
     return *described, features
-
-
-def _autocast(amp: str, device: torch.device):
-    if amp == "none":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, getattr(torch, amp))

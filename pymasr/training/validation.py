@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import nn
 
 from pymasr import ops
 from pymasr.models import MASRNet, packaged
@@ -53,9 +54,16 @@ def validate(model: MASRNet, pairs: Sequence[Views], config: TrainingConfig) -> 
             "half_voxel": float(torch.tensor(rise).log().mean().exp()), "found": sum(found) / len(found)}
 
 
-def registration_error(model: MASRNet, count: int = REGISTRATIONS, shape: tuple[int, int, int] = EXTENT) -> float:
-    """What :func:`pymasr.register` makes of the descriptors: the mean distance from the truth, in voxels over the body,
-    of `count` pairs of bodies (:mod:`pymasr.training.synthetic`) of two contrasts, one deformed. It runs on the CPU."""
+def with_descriptors(file: str) -> dict:
+    """How :func:`pymasr.register` is told to compare the descriptors of weights in a file."""
+    return {"features": f"dsir(weights={file!r})"}
+
+
+def registration_error(model: nn.Module, settings: Callable[[str], dict] = with_descriptors, *,
+                       count: int = REGISTRATIONS, shape: tuple[int, int, int] = EXTENT) -> float:
+    """What :func:`pymasr.register`, with the `settings` for the file of its weights, makes of a network: the mean
+    distance from the truth, in voxels over the body, of `count` pairs of bodies (:mod:`pymasr.training.synthetic`) of
+    two contrasts, one deformed. It runs on the CPU."""
     import SimpleITK as sitk
 
     from pymasr.api import register
@@ -69,7 +77,7 @@ def registration_error(model: MASRNet, count: int = REGISTRATIONS, shape: tuple[
             truth = synthetic.random_deformation(shape, AMPLITUDE, seed)
             fixed = synthetic.render(labels, 2 * seed, displacement=truth)
             moving = synthetic.render(labels, 2 * seed + 1)
-            found = register(fixed, moving, features=f"dsir(weights={str(file)!r})", initial="headers", device="cpu")
+            found = register(fixed, moving, initial="headers", device="cpu", **settings(str(file)))
             found = sitk.GetArrayFromImage(found.displacement)[..., ::-1]  # of a grid of 1 mm: (z, y, x) voxels
             distance = np.linalg.norm(found - np.moveaxis(truth, 0, -1), axis=-1)
             body = ops.warp((labels != synthetic.BACKGROUND).astype(np.float32)[None], truth, mode="nearest")[0] > 0

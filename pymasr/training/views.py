@@ -94,6 +94,13 @@ class Views:
     valid: torch.Tensor
     border: torch.Tensor
 
+    def to(self, device: torch.device) -> Views:
+        """On another device, but for the corners, which are read as numbers."""
+        if self.images.device == device:
+            return self
+        return Views(self.images.to(device), self.corners, *(t.to(device, non_blocking=True) for t in (
+            self.position, self.valid, self.border)))
+
 
 #: Voxels that must be comparable, and lie at borders, in a pair.
 FEWEST = 128

@@ -10,9 +10,11 @@ import torch
 from smoke import smoke_config
 
 from pymasr.errors import InputError
+from pymasr.models import MASRNet
 from pymasr.training import loop
 from pymasr.training.appearance import AppearanceConfig
 from pymasr.training.checkpoint import read_checkpoint
+from pymasr.training.descriptor import DescriptorTask
 from pymasr.training.draws import Draws
 from pymasr.training.export import export
 from pymasr.training.log import Log
@@ -208,7 +210,7 @@ def test_a_checkpoint_of_something_else(tmp_path):
 def test_a_start_from_weights(whole, tmp_path):
     file = tmp_path / "w.safetensors"
     export(whole[0] / "checkpoint.pt", file)
-    started = loop._new_model(smoke_config(run={"start": str(file)}))
+    started = DescriptorTask(smoke_config(run={"start": str(file)})).new_model()
     assert same_tensors(started.state_dict(), whole[1].state_dict())
     assert all(parameter.requires_grad for parameter in started.parameters())
     with pytest.raises(InputError, match="start must be weights of the configuration's model"):
@@ -239,7 +241,7 @@ def test_mixed_precision(tmp_path, amp):
 def test_every_parameter_gets_a_gradient():
     config = smoke_config()
     torch.manual_seed(0)
-    module = Step(loop.MASRNet(config.model), config)
+    module = Step(MASRNet(config.model), config)
     parts = module([Pairs(config, TRAINING)[0]], [3])  # of six steps
     weights = config.loss.weights(0.5)
     assert {"magnitude", "contrastive", "gauss_newton", "loss"} <= set(parts)
@@ -254,7 +256,7 @@ def test_every_parameter_gets_a_gradient():
 @pytest.mark.parametrize("weights", [{"contrastive": 0.0}, {"gauss_newton": 0.0}])
 def test_losses_that_are_not_wanted(weights):
     config = smoke_config(loss=weights)
-    parts = Step(loop.MASRNet(config.model), config)([Pairs(config, TRAINING)[0]], [0])
+    parts = Step(MASRNet(config.model), config)([Pairs(config, TRAINING)[0]], [0])
     assert {"magnitude", "contrastive", "gauss_newton", "loss"} - set(parts) == set(weights)
 
 
@@ -263,7 +265,7 @@ def test_crops_are_described_as_the_whole_view_is():
     in flat regions, MIND, whose variance is bounded by a thousandth of its mean over all that is seen.)"""
     config = smoke_config()
     torch.manual_seed(0)
-    model = loop.MASRNet(config.model)
+    model = MASRNet(config.model)
     with torch.no_grad():
         torch.nn.init.normal_(model.head.second.convolution.weight, std=0.3)
         pair = Pairs(config, TRAINING)[0]

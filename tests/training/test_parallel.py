@@ -12,6 +12,7 @@ import yaml
 from smoke import smoke_config
 
 from pymasr.errors import InputError
+from pymasr.models import MASRNet
 from pymasr.training import loop, parallel
 from pymasr.training.checkpoint import read_checkpoint
 
@@ -61,7 +62,7 @@ def test_two_processes_are_as_one(tmp_path):
 
     assert log(tmp_path / "two") == pytest.approx(log(tmp_path / "one"), rel=1e-4)
     one, two = (read_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("one", "two"))
-    start = loop.MASRNet(config.model)
+    start = MASRNet(config.model)
     for name, _ in start.named_parameters():
         a, b = one["model"][name], two["model"][name]
         # where a gradient is next to nothing, rounding may turn Adam's step around: a whole rate, twice

@@ -1,4 +1,4 @@
-"""DSIR-SSD as a loss of PyTorch: for registration networks and for optimisers of one's own."""
+"""DSIR-SSD as a loss of PyTorch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import torch
 from torch import nn
 
 from pymasr import ops
-from pymasr.errors import InputError
-from pymasr.features import intensity_range
+from pymasr.losses.arguments import batched, batched_mask, batched_pair, normalised, reduced, require_options
 from pymasr.models import packaged
-
-REDUCTIONS = ("mean", "sum", "none")
 
 
 class DSIRLoss(nn.Module):
@@ -43,11 +40,7 @@ class DSIRLoss(nn.Module):
     def __init__(self, weights: str | os.PathLike = "masr", *, reduction: str = "mean",
                  window: tuple[float, float] | None = None):
         super().__init__()
-        if reduction not in REDUCTIONS:
-            raise InputError(f"DSIRLoss: reduction must be {', '.join(REDUCTIONS[:-1])} or {REDUCTIONS[-1]}, "
-                             f"got {reduction!r}")
-        if window is not None and not (len(window) == 2 and window[0] < window[1]):
-            raise InputError(f"DSIRLoss: window must be two rising numbers (low, high), got {window!r}")
+        require_options("DSIRLoss", reduction, window)
         self.weights, self.reduction, self.window = os.fspath(weights), reduction, window
         packaged.load(self.weights)  # a wrong name or a damaged file is told at once
 
@@ -66,29 +59,19 @@ class DSIRLoss(nn.Module):
         Raises:
             ValueError: shapes that do not fit; InputError, without a window, for a constant image.
         """
-        warped, fixed = (_batched(name, image) for name, image in (("warped", warped), ("fixed", fixed)))
-        if warped.shape != fixed.shape:
-            raise ValueError(f"DSIRLoss: warped must have the shape of fixed, {tuple(fixed.shape)}, "
-                             f"got {tuple(warped.shape)}")
+        warped, fixed = batched_pair("DSIRLoss", warped, fixed)
         squared = (self.describe(warped) - self.describe(fixed)).square().mean(1, keepdim=True)
         if mask is None:
-            return self._reduced(squared.mean((1, 2, 3, 4)))
-        mask = _batched("mask", mask).to(squared)
-        if mask.shape not in (squared.shape, (1, *squared.shape[1:])):
-            raise ValueError(f"DSIRLoss: mask must have the shape of fixed, {tuple(squared.shape)}, or of one item, "
-                             f"got {tuple(mask.shape)}")
-        mask = mask.expand_as(squared)
-        return self._reduced((squared * mask).sum((1, 2, 3, 4)) / mask.sum((1, 2, 3, 4)))
+            return reduced(squared.mean((1, 2, 3, 4)), self.reduction)
+        mask = batched_mask("DSIRLoss", mask, squared)
+        return reduced((squared * mask).sum((1, 2, 3, 4)) / mask.sum((1, 2, 3, 4)), self.reduction)
 
     def describe(self, image: torch.Tensor) -> torch.Tensor:
         """The DSIR (N, channels, D, H, W) float32 of images (N, 1, D, H, W) or (N, D, H, W), differentiable in them."""
-        image = _batched("image", image).float()
-        ranges = [self.window or intensity_range(item, name="image") for item in image[:, 0]]
-        low, high = (image.new_tensor(bounds)[:, None, None, None, None] for bounds in zip(*ranges, strict=True))
-        normalised = ((image - low) / (high - low)).clamp(0, 1)
+        image = normalised(batched("DSIRLoss", "image", image).float(), self.window)
         needed = torch.is_grad_enabled() and image.requires_grad
         with torch.set_grad_enabled(needed):  # without, the network writes its relations in place
-            return packaged.load(self.weights, image.device)(normalised)
+            return packaged.load(self.weights, image.device)(image)
 
     def from_displacement(self, fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor,
                           mask: torch.Tensor | None = None, *, moving_mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -112,16 +95,4 @@ class DSIRLoss(nn.Module):
         """
         value, _ = ops.warp_ssd(fixed, moving, displacement.float(), weights=None if mask is None else mask.float(),
                                 moving_mask=None if moving_mask is None else moving_mask.float())
-        return self._reduced(value.float())
-
-    def _reduced(self, values: torch.Tensor) -> torch.Tensor:
-        return values if self.reduction == "none" else getattr(values, self.reduction)()
-
-
-def _batched(name: str, image: torch.Tensor) -> torch.Tensor:
-    """(N, D, H, W) as (N, 1, D, H, W)."""
-    image = image[:, None] if image.ndim == 4 else image
-    if image.ndim != 5 or image.shape[1] != 1 or not image.is_floating_point():
-        raise ValueError(f"DSIRLoss: {name} must be (N, 1, D, H, W) or (N, D, H, W) floating-point, got "
-                         f"{tuple(image.shape)} {str(image.dtype).removeprefix('torch.')}")
-    return image
+        return reduced(value.float(), self.reduction)
