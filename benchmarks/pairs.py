@@ -197,8 +197,15 @@ def upsample(image: sitk.Image, size: Sequence[int]) -> sitk.Image:
 
 def harden(data: pathlib.Path, fixed: sitk.Image, moving: sitk.Image, variant: str = "hard") -> list[sitk.Image]:
     """Hard versions of two images. FileNotFoundError where the script that makes them is not beside `data`."""
-    degrade = _degrade(data.parent / "eval" / "degrade.py")
-    return [degrade(image, seed=seed) for image, seed in zip((fixed, moving), HARD_SEEDS[variant])]
+    return degrade(data, fixed, moving, HARD_SEEDS[variant])
+
+
+def degrade(data: pathlib.Path, fixed: sitk.Image, moving: sitk.Image, seeds: Sequence[int],
+            **arguments) -> list[sitk.Image]:
+    """Two images with noise, bias and thick slices, as much as the script's `arguments` say, a seed for each.
+    FileNotFoundError where the script is not beside `data`."""
+    function = _degrade(data.parent / "eval" / "degrade.py")
+    return [function(image, seed=seed, **arguments) for image, seed in zip((fixed, moving), seeds)]
 
 
 def _degrade(file: pathlib.Path):
