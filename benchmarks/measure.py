@@ -151,9 +151,11 @@ def commit() -> str | None:
 
 
 def save(file: pathlib.Path, result: dict) -> None:
-    """Write results as JSON; directories on the way are made."""
+    """Write results as JSON, whole or not at all; directories on the way are made."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, file)
 
 
 def environment() -> dict:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
+from benchmarks import scores
 from pymasr.geometry import Geometry
 
 DATA = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -76,6 +77,11 @@ class Pair:
         return f"{self.subject} {self.fixed} <- {self.moving} {self.level}{variant}"
 
     @property
+    def group(self) -> str:
+        """Pairs over which means are taken."""
+        return f"development {'two subjects' if self.level == 'inter' else self.variant}"
+
+    @property
     def folder(self) -> pathlib.Path:
         """Where the files of the fixed image are."""
         return self.data / self.subject / ("" if self.level == "inter" else self.level)
@@ -125,28 +131,15 @@ class Pair:
 
         Returns:
             ``tre_start``, ``tre`` and ``tre_p95``: mean distance in mm from the truth at the start and now, and the
-            95th percentile, where a truth is known; ``dice``: for each label of the fixed image, and their ``mean``;
-            ``dice_start``: that mean at the start; ``folded`` and ``std_log_jacobian``
-            (:func:`pymasr.evaluation.jacobian_statistics`).
+            95th percentile, where a truth is known; what :func:`benchmarks.scores.overlap` finds of the tissues;
+            ``folded`` and ``std_log_jacobian``.
         """
-        import torch
-
-        from pymasr.evaluation import jacobian_statistics
-        from pymasr.sitk import geometry_of
-
         fixed, moving = (sitk.ReadImage(str(f)) for f in (
             self.folder / "fixed_label.nii.gz", self.data / self.subject / "moving_label.nii.gz"))
-        displacement = sitk.Cast(displacement, sitk.sitkVectorFloat64)
-        transform = sitk.DisplacementFieldTransform(sitk.Image(displacement))  # which takes the image it is given over
-        if geometry_of(displacement) != geometry_of(fixed):
-            displacement = sitk.TransformToDisplacementField(
-                transform, sitk.sitkVectorFloat64, fixed.GetSize(), fixed.GetOrigin(), fixed.GetSpacing(),
-                fixed.GetDirection())
-        field, mask = sitk.GetArrayFromImage(displacement), self.mask()
-        score = {} if self.level == "inter" else errors(field, self.truth(), mask)
-        score["dice"] = dice(fixed, moving, transform)
-        score["dice_start"] = dice(fixed, moving, sitk.Transform(3, sitk.sitkIdentity))["mean"]
-        return score | jacobian_statistics(field, geometry_of(fixed), torch.from_numpy(mask))
+        displacement, mask = scores.on_grid(displacement, fixed), self.mask()
+        field = sitk.GetArrayFromImage(displacement)
+        found = {} if self.level == "inter" else scores.distances(field, self.truth(), mask)
+        return found | scores.overlap(displacement, fixed, moving) | scores.regularity(displacement, mask)
 
 
 def find(data: pathlib.Path = DATA, levels: Sequence[str] = LEVELS) -> list[Pair]:
@@ -168,23 +161,6 @@ def _require(pairs: Sequence[Pair]) -> None:
         for file in (pair.fixed_file, pair.moving_file):
             if not file.is_file():
                 raise FileNotFoundError(f"no development pairs in {pair.data}, expected {file}")
-
-
-def errors(displacement: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Distances in mm of (D, H, W, 3) displacements from the true ones, over the voxels of `mask`."""
-    start, error = (np.linalg.norm(field, axis=-1)[mask] for field in (truth, displacement - truth))
-    return {"tre_start": float(start.mean()), "tre": float(error.mean()), "tre_p95": float(np.percentile(error, 95))}
-
-
-def dice(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> dict[str, float]:
-    """Overlap (Dice, Ecology 26, 1945) of each label of `fixed` but 0 with the same label of the warped `moving`."""
-    warped = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkNearestNeighbor, 0))
-    array = sitk.GetArrayFromImage(fixed)
-    found = {}
-    for label in np.unique(array[array > 0]).tolist():
-        a, b = array == label, warped == label
-        found[str(label)] = float(2 * (a & b).sum() / (a.sum() + b.sum()))
-    return {**found, "mean": float(np.mean(list(found.values())))}
 
 
 def upsample(image: sitk.Image, size: Sequence[int]) -> sitk.Image:

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from synthetic_pairs import SHAPE, image_of, write_pair
 
-from benchmarks import measure, methods, pairs, peers
+from benchmarks import accuracy, intervals, measure, methods, pairs, procedural, scores
 from pymasr.geometry import Geometry
 from pymasr.sitk import geometry_of
 
@@ -24,7 +24,7 @@ def _requires(distribution):
     try:
         importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip(f"{distribution} is not installed, see benchmarks/peers.py")
+        pytest.skip(f"{distribution} is not installed, see benchmarks/accuracy.py")
 
 
 def _blobs(shape, seed=0):
@@ -63,13 +63,17 @@ def test_voxels_along_the_array_become_lps_mm():
     assert geometry_of(field) == geometry_of(image)
 
 
-@pytest.mark.parametrize("name", ["convexadam", "elastix", "ants", "pymasr-mind"])
+@pytest.mark.parametrize("name", ["convexadam", "elastix", "ants", "pymasr-mind", "itk-mattes", "itk-dsir",
+                                  "simpleitk-mi"])
 def test_a_known_shift_is_found_in_its_direction(name, monkeypatch):
     for package in methods.METHODS[name].packages:
         _requires(package)
     for settings, quick in ((methods.ELASTIX, {"stages": ["translation"], "NumberOfResolutions": 1}),
                             (methods.ANTS, {"reg_iterations": [5], "aff_iterations": [20], "aff_shrink_factors": [2],
-                                            "aff_smoothing_sigmas": [1]})):
+                                            "aff_smoothing_sigmas": [1]}),
+                            (methods.ITK, {stage: {"shrink": [2, 1], "sigma": [1.0, 0.0], "iterations": iterations}
+                                           for stage, iterations in (("affine", [40, 20]), ("bspline", [3, 2]))}),
+                            (methods.ITK_METRICS["dsir"], {"features": "mind"})):
         for key, value in quick.items():
             monkeypatch.setitem(settings, key, value)
     fixed = _blobs((30, 32, 36))
@@ -99,6 +103,10 @@ def test_elastix_is_told_what_the_settings_say():
     assert [m["NumberOfResolutions"][0] for m in maps] == ["4"] * 3
     assert float(maps[2]["FinalGridSpacingInPhysicalUnits"][0]) == 10
     assert [m["MaximumNumberOfIterations"][0] for m in maps] == ["256", "256", "500"]
+    parameters = methods.elastix_parameters(methods.ELASTIX_NMI)
+    maps = [dict(parameters.GetParameterMap(k)) for k in range(parameters.GetNumberOfParameterMaps())]
+    assert [m["Metric"][0] for m in maps] == ["NormalizedMutualInformation"] * 3
+    assert "TransformBendingEnergyPenalty" in maps[2]["Metric"]
 
 
 @pytest.fixture
@@ -176,53 +184,70 @@ def _here(function, *arguments, limit):
 
 
 def test_rows_hold_scores_costs_and_conditions(data, tools, tmp_path, capsys):
-    file = tmp_path / "new" / "peers.json"
-    assert peers.main(["--data", str(data), "--methods", "right", "-o", str(file)]) == 0
+    file = tmp_path / "new" / "accuracy.json"
+    assert accuracy.main(["--data", str(data), "--cases", "development", "--variants", "plain", "inter", "--methods",
+                          "right", "-o", str(file)]) == 0
+    assert [f.name for f in file.parent.iterdir()] == [file.name]
     result = json.loads(file.read_text())
-    assert {"date", "commit", "machine", "settings", "rows", "interleaved"} == result.keys()
+    assert {"date", "commit", "machine", "benchmark", "settings", "rows", "interleaved"} == result.keys()
     assert result["settings"]["right"] == {"name": "right"} and result["settings"]["ants"]["type_of_transform"] == "SyN"
     assert len(result["rows"]) == 10
     for row in result["rows"]:
-        assert {"method", "subject", "fixed", "moving", "level", "variant", "commit", "versions", "load", "environment",
-                "seconds", "cpu_seconds", "peak_memory_mib", "memory_before_mib", "dice", "dice_start", "folded",
-                "std_log_jacobian"} <= row.keys()
+        assert {"method", "name", "group", "subject", "fixed", "moving", "level", "variant", "commit", "versions",
+                "load", "environment", "seconds", "cpu_seconds", "peak_memory_mib", "memory_before_mib", "dice",
+                "dice_start", "folded", "std_log_jacobian", "hd95", "assd"} <= row.keys()
         assert row["versions"] == {"numpy": np.__version__}
         assert row["dice"] == {"1": 1, "2": 1, "mean": 1} and row["dice_start"] == pytest.approx(0.5)
         assert 0 < row["memory_before_mib"] <= row["peak_memory_mib"]
         assert ("tre" in row) == (row["level"] != "inter")
         assert row.get("tre", 0) == 0 and row.get("tre_start", 4) == 4 and "failure" not in row
     printed = capsys.readouterr().out
-    assert "mean TRE of 9 0.000 mm" in printed and "FAILED" not in printed
+    assert "means over the cases" in printed and "FAILED" not in printed
+    plain, two = accuracy.summary(result["rows"])
+    assert (plain["group"], plain["cases"], str(plain["tre"])) == ("development plain", 9, "0.000 [0.000, 0.000]")
+    assert two["group"] == "development two subjects" and two["tre"] is None and two["dice"].mean == 1
 
 
 def test_failures_are_rows_with_a_reason(data, tools, tmp_path, capsys):
-    file = tmp_path / "peers.json"
-    peers.main(["--data", str(data), "--methods", "wrong", "endless", "broken", "absent", "--levels", "small", "--only",
-                "p07 T2", "-o", str(file)])
+    file = tmp_path / "accuracy.json"
+    accuracy.main(["--data", str(data), "--cases", "development", "--variants", "plain", "--methods", "wrong",
+                   "endless", "broken", "absent", "--levels", "small", "--only", "p07 T2", "-o", str(file)])
     reasons = {row["method"]: row["failure"] for row in json.loads(file.read_text())["rows"]}
     assert reasons == {"wrong": "ended farther from the truth than it started",
                        "endless": f"{np.prod(SHAPE)} displacements are not finite",
                        "broken": "ArithmeticError: no\nsolution", "absent": "not installed: no-such-tool"}
     printed = capsys.readouterr().out
-    assert printed.count("FAILED") == 4 and "8.000 (8.00) worse" in printed
+    assert printed.count("FAILED") == 4
+    lines = {line["method"]: line for line in accuracy.summary(json.loads(file.read_text())["rows"])}
+    assert lines["wrong"]["tre"].mean == 8 and lines["broken"]["tre"] is None and lines["broken"]["seconds"] is None
+    assert [line["failed"] for line in lines.values()] == [1] * 4
 
 
 def test_resume_measures_what_is_lacking(data, tools, tmp_path, monkeypatch, capsys):
-    file = tmp_path / "peers.json"
-    arguments = ["--data", str(data), "--only", "T2 <- T1", "-o", str(file), "--resume", "--methods"]
-    peers.main([*arguments, "right", "--levels", "small"])  # one, and that of two subjects
+    file = tmp_path / "accuracy.json"
+    arguments = ["--data", str(data), "--cases", "development", "--variants", "plain", "inter", "--only", "T2 <- T1",
+                 "-o", str(file), "--resume", "--methods"]
+    accuracy.main([*arguments, "right", "absent", "--levels", "small"])  # one, and that of two subjects
     measured = []
-    monkeypatch.setattr(peers, "registration", lambda *key: measured.append(key) or _raise())
-    peers.main([*arguments, "right", "broken", "--levels", "small", "large"])
+    monkeypatch.setattr(accuracy, "registration", lambda *key: measured.append(key) or _raise())
+    accuracy.main([*arguments, "right", "broken", "--levels", "small", "large"])
     assert [(method, pair.name) for method, pair in measured] == [
         ("right", "openms_p07 T2 <- T1 large"), ("broken", "openms_p07 T2 <- T1 small"),
         ("broken", "openms_p07 T2 <- T1 large"), ("broken", "inter_p07T1_to_p19T2 T2 <- T1 inter")]
     rows = json.loads(file.read_text())["rows"]
-    assert len(rows) == 6 and ["failure" in row for row in rows] == [False, False, True, True, True, True]
+    assert ["failure" in row for row in rows] == [False] * 2 + [True] * 6
+    # a method that is installed meanwhile is tried again, in place of what was there
+    monkeypatch.setitem(methods.METHODS, "absent", methods.METHODS["broken"])
+    accuracy.main([*arguments, "absent", "--levels", "small"])
+    rows = json.loads(file.read_text())["rows"]
+    assert len(rows) == 8 and not any(row["failure"].startswith("not") for row in rows[2:])
     found = json.loads(file.read_text())
+    del found["rows"][0]["name"]
+    file.write_text(json.dumps(found))
+    assert accuracy.main([*arguments, "right"]) == 1 and "of an earlier form" in capsys.readouterr().err
     found["machine"]["cpu"] = "another"
     file.write_text(json.dumps(found))
-    assert peers.main([*arguments, "right"]) == 1
+    assert accuracy.main([*arguments, "right"]) == 1
     assert "measured on another machine" in capsys.readouterr().err
 
 
@@ -231,10 +256,11 @@ def _raise():
 
 
 def test_by_turns(data, tools, tmp_path, capsys):
-    file = tmp_path / "peers.json"
-    arguments = ["--data", str(data), "--interleaved", "3", "--only", "FLAIR <- T1 large", "-o", str(file), "--resume"]
+    file = tmp_path / "accuracy.json"
+    arguments = ["--data", str(data), "--cases", "development", "--variants", "plain", "--interleaved", "3", "--only",
+                 "FLAIR <- T1 large", "-o", str(file), "--resume"]
     for _ in range(2):  # the second finds nothing to do
-        peers.main([*arguments, "--methods", "right", "wrong"])
+        accuracy.main([*arguments, "--methods", "right", "wrong"])
     row, = json.loads(file.read_text())["interleaved"]
     assert row["seconds"].keys() == {"right", "wrong"} == row["versions"].keys() and row["rounds"] == 3
     assert all(seconds > 0 for seconds in row["seconds"].values())
@@ -242,12 +268,69 @@ def test_by_turns(data, tools, tmp_path, capsys):
 
 
 def test_variants_are_chosen(data):
-    chosen = peers.choose(data, pairs.LEVELS, True, True, "")
+    chosen = accuracy.development(data, pairs.LEVELS, ["plain", "inter", "hard", "upsampled"])
     assert [pair.variant for pair in chosen] == ["plain"] * 10 + ["hard"] * 9 + ["upsampled"]
-    assert [pair.name for pair in peers.choose(data, ["large"], True, True, "medium")] == [
-        "openms_p07 T2 <- T1 medium, upsampled"]
+    assert [pair.name for pair in chosen if "upsampled" in pair.name] == ["openms_p07 T2 <- T1 medium, upsampled"]
+    assert list(dict.fromkeys(pair.group for pair in chosen)) == [
+        "development plain", "development two subjects", "development hard", "development upsampled"]
 
 
-def test_missing_pairs_are_named(tmp_path, capsys):
-    assert peers.main(["--data", str(tmp_path)]) == 1
-    assert f"peers: no development pairs in {tmp_path}" in capsys.readouterr().err
+def test_missing_pairs_and_cases_are_named(tmp_path, capsys):
+    assert accuracy.main(["--data", str(tmp_path)]) == 1
+    assert f"accuracy: no development pairs in {tmp_path}" in capsys.readouterr().err
+    assert accuracy.main(["--quick", "--only", "nothing"]) == 1
+    assert "no case has 'nothing' in its name" in capsys.readouterr().err
+    assert accuracy.main(["--dataset", "ixi", str(tmp_path)]) == 1
+    assert "accuracy: dataset ixi: no pairs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("appearance", procedural.APPEARANCES)
+def test_procedural_cases_are_the_same_anatomy_under_the_truth(appearance):
+    case = procedural.Case(appearance, "medium", 3, (24, 20, 28))
+    fixed, moving = case.images()
+    again = case.images()[0]
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(fixed), sitk.GetArrayFromImage(again))
+    assert fixed.GetPixelID() == moving.GetPixelID() == sitk.sitkFloat32 and fixed.GetSize() == (28, 20, 24)
+    truth = case.truth()
+    score, start = case.score(truth), case.score(0 * truth)
+    assert score["tre"] == pytest.approx(0, abs=1e-5) and start["tre"] == start["tre_start"] == score["tre_start"] > 2
+    assert score["dice"]["mean"] > 0.9 > start["dice"]["mean"] == start["dice_start"] and score["hd95"] < start["hd95"]
+    # what the fixed image shows is the moving one's anatomy: each label has one mean in it, where the truth says
+    labels, body = case.labels()[0], case.mask()
+    values = sitk.GetArrayFromImage(fixed)
+    within = np.mean([values[labels == k].std() for k in np.unique(labels[body])])
+    assert within < 0.7 * values[body].std()
+
+
+def test_inverse_consistency_is_zero_for_inverses_alone():
+    there = image_of(np.broadcast_to((1.0, -2.0, 3.0), (*SHAPE, 3)).copy())
+    assert scores.inverse_consistency(there, -1 * there) == pytest.approx(0, abs=1e-9)
+    assert scores.inverse_consistency(there, there) == pytest.approx(2 * np.sqrt(14))
+    assert np.isnan(scores.inverse_consistency(100 * there, there))
+
+
+def test_a_quick_run_has_every_measure(tools, tmp_path, capsys):
+    """A tool finds the truth there and back: its rows have all columns, and it is compared with the reference."""
+    def perfect(fixed, moving, share=1.0):
+        case = next(c for c in cases if {_mean(image) for image in c.images()} == {_mean(fixed), _mean(moving)})
+        return (lambda: share), (lambda share: share * case.truth())
+
+    cases = [procedural.Case(name, "medium", 0, accuracy.QUICK_SHAPE) for name in procedural.APPEARANCES]
+    methods.METHODS["right"] = methods.Method(perfect, {}, ("numpy",))
+    methods.METHODS["wrong"] = methods.Method(functools.partial(perfect, share=0.5), {}, ("numpy",))
+    file = tmp_path / "quick.json"
+    assert accuracy.main(["--quick", "--methods", "right", "wrong", "--reference", "right", "--inverse", "-o",
+                          str(file)]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [r["method"] for r in rows] == ["right"] * 3 + ["wrong"] * 3 and not any("failure" in r for r in rows)
+    assert all(set(accuracy.COLUMNS) <= r.keys() for r in rows)
+    lines = accuracy.summary(rows)
+    assert len(lines) == 6 and all(isinstance(line[c], intervals.Interval) for line in lines for c in accuracy.COLUMNS)
+    found = {(d["group"], d["column"]): d for d in accuracy.differences(rows, "right")}
+    assert len(found) == 6 and all(d["method"] == "wrong" for d in found.values())
+    assert all((d["interval"].mean > 0) == (column == "tre") for (_, column), d in found.items())
+    assert "TRE, mm of wrong less that of right" in capsys.readouterr().out
+
+
+def _mean(image):
+    return sitk.GetArrayViewFromImage(image).mean()
