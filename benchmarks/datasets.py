@@ -137,6 +137,7 @@ def prepared(scan: Scan, spacing, size) -> sitk.Image:
         image = sitk.Clamp(image, sitk.sitkFloat32, *CT_WINDOW)
     if spacing is None and size is None:
         return image
+    darkest = _darkest(image)
     spacing = spacing or image.GetSpacing()
     extent = [n * s for n, s in zip(image.GetSize(), image.GetSpacing())]
     size = size or [max(1, round(e / s)) for e, s in zip(extent, spacing)]
@@ -148,7 +149,7 @@ def prepared(scan: Scan, spacing, size) -> sitk.Image:
     direction = np.reshape(image.GetDirection(), (3, 3))
     origin = middle - direction @ [(n - 1) / 2 * s for n, s in zip(size, spacing)]
     return sitk.Resample(image, list(size), sitk.Transform(3, sitk.sitkIdentity), sitk.sitkLinear, origin.tolist(),
-                         list(spacing), image.GetDirection(), _darkest(image))
+                         list(spacing), image.GetDirection(), darkest)
 
 
 def _darkest(image: sitk.Image) -> float:

@@ -18,7 +18,7 @@ ABDOMEN = {"spacing": (2.0, 2.0, 2.0), "size": (192, 160, 192)}
 #: Of which number on AMOS's scans are MR; those before are CT.
 AMOS_MR = 501
 #: Phases of a liver's CT, and words in file names that say so.
-PHASES = {"native": ("native", "noncontrast", "non-contrast", "non_contrast", "plain", "unenhanced"),
+PHASES = {"native": ("native", "noncontrast", "non", "plain", "unenhanced"),
           "arterial": ("arterial", "art"), "venous": ("venous", "portal", "pv", "ven"),
           "delayed": ("delayed", "delay", "late", "equilibrium")}
 #: The phase that the others are registered to.
@@ -116,7 +116,7 @@ def liver(folder: pathlib.Path) -> list[ScanPair]:
 
 
 def _phase(stem: str) -> str | None:
-    words = re.split(r"[^a-z-]+", stem.lower())
+    words = re.split(r"[^a-z]+", stem.lower())
     found = [phase for phase, names in PHASES.items() if any(name in words for name in names)]
     return found[0] if len(found) == 1 else None
 
@@ -155,7 +155,7 @@ def bids(folder: pathlib.Path) -> list[ScanPair]:
     for anat in sorted([*folder.glob("sub-*/anat"), *folder.glob("sub-*/ses-*/anat")]):
         images = [sorted(anat.glob(f"sub-*_{contrast}.nii.gz")) for contrast in ("T2w", "T1w")]
         if all(images):
-            title = " ".join(part for part in anat.parts if part.startswith(("sub-", "ses-")))
+            title = " ".join(part for part in anat.relative_to(folder).parts if part.startswith(("sub-", "ses-")))
             found.append(ScanPair("bids", Scan(images[0][0], "T2"), Scan(images[1][0], "T1"), title,
                                   deformation=len(found)))
     return found

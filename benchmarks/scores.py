@@ -39,7 +39,8 @@ def landmarks(displacement: sitk.Image, fixed_points: np.ndarray, moving_points:
 
 
 def overlap(displacement: sitk.Image, fixed: sitk.Image, moving: sitk.Image) -> dict:
-    """Agreement of each label of `fixed` but 0 with the same one of `moving`, brought there by nearest neighbour.
+    """Agreement of each label of `fixed` but 0 with the same one of `moving`, brought there by nearest neighbour;
+    nothing where `fixed` has none.
 
     Returns:
         ``dice``: for each label, and their ``mean``, ``dice_start`` that mean at the start; ``hd95`` and ``assd``:
@@ -48,6 +49,8 @@ def overlap(displacement: sitk.Image, fixed: sitk.Image, moving: sitk.Image) -> 
     """
     transform = sitk.DisplacementFieldTransform(sitk.Cast(displacement, sitk.sitkVectorFloat64))
     before, after = (_labels(fixed, moving, t) for t in (sitk.Transform(3, sitk.sitkIdentity), transform))
+    if not after:
+        return {}
     found = {"dice": {label: score["dice"] for label, score in after.items()}}
     found["dice"]["mean"] = float(np.mean([score["dice"] for score in after.values()]))
     found["dice_start"] = float(np.mean([score["dice"] for score in before.values()]))
@@ -60,7 +63,7 @@ def overlap(displacement: sitk.Image, fixed: sitk.Image, moving: sitk.Image) -> 
 def _labels(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> dict[str, dict]:
     array = sitk.GetArrayFromImage(fixed)
     warped = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkNearestNeighbor, 0))
-    return {str(label): label_scores(array == label, warped == label, fixed.GetSpacing())
+    return {str(int(label)): label_scores(array == label, warped == label, fixed.GetSpacing())
             for label in np.unique(array[array > 0]).tolist()}
 
 

@@ -15,6 +15,13 @@ def image_of(array, spacing=(2.0, 2.0, 2.0), origin=(9.0, 13.0, -11.0), directio
     return image
 
 
+def scaled(field, factor):
+    """The vectors of an image times `factor`, which SimpleITK has no filter for."""
+    image = sitk.GetImageFromArray(factor * sitk.GetArrayFromImage(field), isVector=True)
+    image.CopyInformation(field)
+    return image
+
+
 def write_pair(pair, displacement):
     """Files of `pair`: noise, labels 1 and 2 two voxels higher in the moving image, the same true `displacement` (LPS
     mm) everywhere. Returns the pair."""
