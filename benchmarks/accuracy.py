@@ -45,8 +45,8 @@ COLUMNS = {"tre": "TRE, mm", "dice": "Dice", "hd95": "HD95, mm", "assd": "ASSD, 
 COMPARED = ("tre", "dice")
 #: How the failure of a method begins that is not there.
 NOT_INSTALLED = "not installed"
-#: What ``--quick`` runs: a procedural case of each appearance, this small, with these methods.
-QUICK_SHAPE, QUICK_METHODS = (24, 24, 24), ("pymasr-mind-fast", "itk-mattes")
+#: What ``--quick`` runs, on a small procedural case of each appearance.
+QUICK_METHODS = ("pymasr-mind-fast", "itk-mattes")
 
 
 class Case(Protocol):
@@ -175,7 +175,8 @@ def choose(chosen: argparse.Namespace) -> list[Case]:
         name, folder = chosen.dataset
         found += layouts.find(name, pathlib.Path(folder), **_given(chosen, "split", "most", "spacing", "size"))
     elif chosen.quick:
-        found += [procedural.Case(appearance, "medium", 0, QUICK_SHAPE) for appearance in procedural.APPEARANCES]
+        found += [procedural.Case(appearance, "medium", 0, procedural.QUICK_SHAPE)
+                  for appearance in procedural.APPEARANCES]
     else:
         if "development" in chosen.cases:
             found += development(chosen.data, chosen.levels, chosen.variants)

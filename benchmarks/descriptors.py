@@ -87,8 +87,8 @@ def scores(descriptor: Callable[[torch.Tensor], torch.Tensor], found: Sequence[S
     row = {}
     for pair in found:
         fixed, moving = descriptor(pair.fixed), descriptor(pair.moving)
-        shifts = landscapes.translations(fixed, moving, pair.mask)
-        turns = landscapes.rotations(fixed, moving, pair.mask)
+        loss = landscapes.feature_loss(fixed, moving, pair.mask)
+        shifts, turns = landscapes.translations(loss), landscapes.rotations(loss, pair.mask)
         row[pair.name] = {
             **dataclasses.asdict(matching.match(fixed, moving, pair.mask)),
             "translation": dataclasses.asdict(landscapes.describe(shifts, landscapes.SHIFTS)),

@@ -20,6 +20,8 @@ from pymasr.training import synthetic
 from pymasr.training.draws import Draws
 
 SHAPE, SPACING = (64, 56, 64), (2.5, 2.5, 2.5)
+#: For a look at what a benchmark does.
+QUICK_SHAPE = (24, 24, 24)
 #: Root mean square of the deformation, mm.
 AMPLITUDES = {"small": 4.0, "medium": 8.0, "large": 12.0}
 #: Hounsfield units of the tissues that every anatomy has; organs and vessels get 20 to 90.

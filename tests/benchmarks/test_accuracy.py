@@ -326,7 +326,7 @@ def test_a_quick_run_has_every_measure(tools, tmp_path, capsys):
         case = next(c for c in cases if {_mean(image) for image in c.images()} == {_mean(fixed), _mean(moving)})
         return (lambda: share), (lambda share: scaled(case.truth(), share))
 
-    cases = [procedural.Case(name, "medium", 0, accuracy.QUICK_SHAPE) for name in procedural.APPEARANCES]
+    cases = [procedural.Case(name, "medium", 0, procedural.QUICK_SHAPE) for name in procedural.APPEARANCES]
     methods.METHODS["right"] = methods.Method(perfect, {}, ("numpy",))
     methods.METHODS["wrong"] = methods.Method(functools.partial(perfect, share=0.5), {}, ("numpy",))
     file = tmp_path / "quick.json"

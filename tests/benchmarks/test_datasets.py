@@ -68,7 +68,8 @@ def test_learn2reg_is_scored_by_labels_and_landmarks(learn2reg):
     assert score["dice_start"] == pytest.approx(2 / 3) and "tre" not in score
     start = pair.score(scaled(field, 0))
     assert start["hd95"] == pytest.approx(2) and start["assd"] > 0
-    assert unlabelled.score(field).keys() == {"folded", "std_log_jacobian"}
+    score = unlabelled.score(field)  # nothing is known of it
+    assert {"folded", "std_log_jacobian"} <= score.keys() and not {"dice", "tre", "hd95"} & score.keys()
     # voxels (x, y, z); the moving ones lie one slice higher
     for modality, z in (("0000", 4), ("0001", 5)):
         file = learn2reg / "landmarksTr" / f"AbdomenMRCT_0001_{modality}.csv"
