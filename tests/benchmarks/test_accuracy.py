@@ -70,11 +70,13 @@ def test_a_known_shift_is_found_in_its_direction(name, monkeypatch):
         _requires(package)
     if name == "itk-dsir":
         pytest.importorskip("pymasr.itk._itk", reason="the ITK metric is not built here", exc_type=ImportError)
+    # in images so small the affine stage stops half a voxel short with our metric
+    bspline = [40, 20] if name == "itk-dsir" else [3, 2]
     for settings, quick in ((methods.ELASTIX, {"stages": ["translation"], "NumberOfResolutions": 1}),
                             (methods.ANTS, {"reg_iterations": [5], "aff_iterations": [20], "aff_shrink_factors": [2],
                                             "aff_smoothing_sigmas": [1]}),
                             (methods.ITK, {stage: {"shrink": [2, 1], "sigma": [1.0, 0.0], "iterations": iterations}
-                                           for stage, iterations in (("affine", [40, 20]), ("bspline", [3, 2]))}),
+                                           for stage, iterations in (("affine", [40, 20]), ("bspline", bspline))}),
                             (methods.ITK_METRICS["dsir"], {"features": "mind"}),
                             (methods.SITK["affine"], {"percentage": 1.0, "shrink": [2, 1], "sigmas mm": [2, 0]}),
                             (methods.SITK["bspline"], {"percentage": 1.0, "shrink": [2], "sigmas mm": [0],

@@ -48,6 +48,8 @@ def test_features_match_best_where_they_belong():
     assert found["translation"]["minimum"] <= 1 and found["rotation"]["minimum"] <= 6
     assert found["scaling"]["minimum"] <= 6 and found["deformation"]["minimum"] <= 4
     assert found["agreement"]["1"] > 0.5
+    # interpolation smoothes off the voxels' middles as it does on them: no spike at the truth
+    assert found["rotation"]["curvature"] > 0 and found["scaling"]["curvature"] > 0
     twice = landscapes.make_loss("mind + mind", fixed, moving, mask)
     assert twice(np.eye(3, 4)) == pytest.approx(2 * landscapes.make_loss("mind", fixed, moving, mask)(np.eye(3, 4)))
 
