@@ -284,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = {name: explore(make_loss(name, fixed, moving, mask), mask) for name in chosen.losses}
         rows += [{**case.case, "name": case.name, "loss": name, **one} for name, one in found.items()]
         for name, one in found.items():
-            table.add_row(appearance, name, *(f"{one[k]['capture']:g} ({one[k]['false_minima']:g})" for k in KINDS),
+            table.add_row(appearance, name, *(f"{one[k]['capture']:.1f} ({one[k]['false_minima']:.1f})" for k in KINDS),
                           " ".join(f"{cosine:.2f}" for cosine in one["agreement"].values()))
         if chosen.figures:
             chosen.figures.mkdir(parents=True, exist_ok=True)
