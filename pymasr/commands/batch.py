@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pymasr.commands.common import add_loudness, positive
+from pymasr.commands.common import add_loudness, positive, progress_bar
 from pymasr.commands.register import add_settings, settings_of
 from pymasr.errors import InputError
 
@@ -136,14 +136,7 @@ def watching(quiet: bool) -> Iterator[Watcher]:
     if quiet:
         yield Watcher()
         return
-    from rich import progress
-    from rich.console import Console
-
-    columns = (progress.TextColumn("pairs"), progress.BarColumn(bar_width=30), progress.MofNCompleteColumn(),
-               progress.TextColumn("{task.fields[note]}"), progress.TimeElapsedColumn(), progress.TextColumn("left"),
-               progress.TimeRemainingColumn(elapsed_when_finished=True))
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
-                           redirect_stdout=sys.stdout.isatty()) as bar:
+    with progress_bar("pairs", "{task.fields[note]}") as bar:
         yield _Lines(bar)
 
 

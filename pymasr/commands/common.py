@@ -1,8 +1,9 @@
-"""Options that several commands have."""
+"""Options that several commands have, and their progress bar."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 
@@ -26,3 +27,16 @@ def add_loudness(parser: argparse.ArgumentParser, verbose: str | None = None) ->
                           help="twice: tracebacks of errors" if verbose is None else f"{verbose}; twice: tracebacks of "
                                "errors, too")
     add_quiet(loudness)
+
+
+def progress_bar(name: str, fields: str) -> Any:
+    """A bar on stderr, nothing where that is no terminal: `name`, how far it is, `fields`, times. Both are formats of
+    rich's, such as ``loss {task.fields[loss]}``."""
+    from rich import progress
+    from rich.console import Console
+
+    columns = (progress.TextColumn(name), progress.BarColumn(bar_width=30), progress.MofNCompleteColumn(),
+               progress.TextColumn(fields), progress.TimeElapsedColumn(), progress.TextColumn("left"),
+               progress.TimeRemainingColumn(elapsed_when_finished=True))
+    return progress.Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+                             redirect_stdout=sys.stdout.isatty())

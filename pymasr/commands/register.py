@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pymasr import config
-from pymasr.commands.common import add_loudness, positive
+from pymasr.commands.common import add_loudness, positive, progress_bar
 from pymasr.commands.configuration import add_configuration, configured
 from pymasr.config import literal
 from pymasr.errors import InputError
@@ -154,19 +154,7 @@ def _progress_bar(shown: bool) -> Iterator[Callable[[Any], None] | None]:
     if not shown:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
-               TextColumn("loss {task.fields[loss]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress_bar("{task.description}", "loss {task.fields[loss]}") as bar:
         task = bar.add_task("reading", total=None, loss="-")
         level: list[Any] = [None]
 

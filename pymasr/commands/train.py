@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pymasr.commands.common import add_loudness, positive
+from pymasr.commands.common import add_loudness, positive, progress_bar
 from pymasr.errors import InputError
 
 
@@ -70,21 +69,7 @@ def _training_bar(shown: bool, steps: int) -> Iterator[Callable[[int, dict[str, 
     if not shown:
         yield lambda step, values: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("training"), BarColumn(bar_width=30), MofNCompleteColumn(),
-               TextColumn("loss {task.fields[loss]}  rate {task.fields[rate]}"), TimeElapsedColumn(),
-               TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
-                  redirect_stdout=sys.stdout.isatty()) as bar:
+    with progress_bar("training", "loss {task.fields[loss]}  rate {task.fields[rate]}") as bar:
         task = bar.add_task("", total=steps, loss="-", rate="-")
         mean: list[float] = []
 
