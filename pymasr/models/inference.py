@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from pymasr import ops
 from pymasr.errors import InputError
@@ -71,6 +73,9 @@ class _Run:
         self.config, self.image, self.dtype, self.slab = model.config, image, dtype, slab
         self.model = model
         self.unet, self.head = (copy.deepcopy(part).to(dtype) for part in (model.unet, model.head))
+        for layer in self.unet.modules():
+            if isinstance(layer, nn.Conv3d):
+                layer.forward = functools.partial(convolve, layer)
         self.last = model.unet.last.convolution  # the DNS takes differences and divides by them: float32
         self.size = tuple(image.shape)
         self.padded = tuple(n + -n % MULTIPLE for n in self.size)

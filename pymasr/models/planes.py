@@ -78,6 +78,7 @@ def activate(x: torch.Tensor, into: torch.Tensor) -> None:
 def convolve(layer: nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
     """The convolution of what has its border already."""
     if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        # torch's own choice is a slow one of its own for some millions of numbers and fewer
+        # torch's own choice is a slow one of its own for some millions of numbers and fewer, which on some processors
+        # rounds otherwise with another number of threads
         return torch.ops.aten.mkldnn_convolution(x, layer.weight, layer.bias, [0] * 3, [1] * 3, [1] * 3, 1)
     return nn.functional.conv3d(x, layer.weight, layer.bias)

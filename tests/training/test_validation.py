@@ -8,7 +8,7 @@ import torch
 from smoke import smoke_config
 
 from pymasr.models import MASRNet
-from pymasr.training import loop, validation
+from pymasr.training import descriptor, loop, validation
 from pymasr.training.pairs import VALIDATION, Pairs
 
 
@@ -59,7 +59,7 @@ def test_the_network_is_left_as_it_was():
 def test_registrations_of_a_training(tmp_path, monkeypatch):
     """Every second validation, and at the end; the other lines leave their column empty."""
     calls = []
-    monkeypatch.setattr(loop, "registration_error", lambda model: calls.append(model) or 0.25)
+    monkeypatch.setattr(descriptor, "registration_error", lambda model: calls.append(model) or 0.25)
     loop.train(smoke_config(run={"steps": 3, "validation": 1, "validation_registrations": 2}), tmp_path)
     with (tmp_path / "validation.csv").open(newline="") as stream:
         assert [line["registration_error"] for line in csv.DictReader(stream)] == ["", "0.25", "0.25"]
@@ -69,5 +69,5 @@ def test_registrations_of_a_training(tmp_path, monkeypatch):
 def test_a_registration():
     """By the engine itself, with a network that has not learnt yet but passes on the relations of the image."""
     torch.manual_seed(0)
-    error = validation.registration_error(MASRNet(smoke_config().model), 1, (40, 40, 40))
+    error = validation.registration_error(MASRNet(smoke_config().model), count=1, shape=(40, 40, 40))
     assert error == pytest.approx(1.0, abs=0.9)
