@@ -36,6 +36,8 @@ def processes(device: torch.device) -> Iterator[tuple[int, int, torch.device]]:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield rank, world, device
+        if joined_here:
+            dist.barrier()  # nobody leaves while others may still talk to it
     finally:
         if joined_here:
             dist.destroy_process_group()
