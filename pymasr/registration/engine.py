@@ -24,7 +24,7 @@ from pymasr.registration.discrete import discrete_start
 from pymasr.registration.grids import Volume
 from pymasr.registration.initial import choose
 from pymasr.registration.linear import linear_level
-from pymasr.registration.network import network_start
+from pymasr.registration.network import UPDATES_BEFORE_OPTIMISATION, network_start
 from pymasr.registration.optimiser import Schedule
 from pymasr.registration.pairs import Pairs
 from pymasr.registration.parameters import KINDS
@@ -209,7 +209,8 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
     spline, optimised = None, deformable and settings.method != "network"
     if deformable and settings.method != "optimise":
         with log.stage("network"):
-            spline = network_start(pairs.fixed, pairs.moving, transform, settings.network)
+            spline = network_start(pairs.fixed, pairs.moving, transform, settings.network,
+                                   UPDATES_BEFORE_OPTIMISATION if optimised else None)
         if not (fixed_mask is None and moving_mask is None and fixed_weights is None):
             log.warnings.append("The network saw the whole images: masks and weights count for the affine transform"
                                 + (" and the optimisation" if optimised else "") + " alone.")

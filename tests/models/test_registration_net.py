@@ -74,6 +74,13 @@ def test_levels_add_up(diffeomorphic):
     assert torch.allclose(net(*images(shift=2)), upsampled(found[-1].displacement, 2))
 
 
+def test_fewer_updates_are_those_of_a_network_that_has_fewer():
+    one, two = (network(iterations=(count, 1, 1)) for count in (1, 2))
+    with torch.no_grad():
+        assert torch.equal(two(*images(shift=2), updates=1), one(*images(shift=2)))
+        assert not torch.equal(two(*images(shift=2)), one(*images(shift=2)))
+
+
 def test_every_parameter_gets_a_gradient():
     net = network()
     net(*images(shift=1)).square().mean().backward()
@@ -86,7 +93,10 @@ def test_intensities_go_in():
     net = network(features="", intensities=True)
     fixed, _ = images()
     assert net.config.inputs == 1 and torch.equal(net.describe(fixed), fixed)
-    assert network(features="mind + 2 * dns", intensities=True).config.inputs == 25
+    net = network(features="mind + 2 * dns", intensities=True)
+    both = [term.weight * term.descriptor(fixed[0, 0]) for term in net.config.terms]
+    assert net.config.inputs == 25
+    assert torch.allclose(net.describe(fixed)[0], torch.cat([*both, fixed[0]]))
 
 
 @pytest.mark.parametrize("config, message", [
