@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import pathlib
 import sys
@@ -270,18 +269,6 @@ def _cell(interval: intervals.Interval | None, column: str) -> str:
     return str(interval) if column in COMPARED else f"{interval.mean:.3f}"
 
 
-def earlier(file: pathlib.Path | None) -> dict:
-    """Rows of an earlier run. ValueError where they come from another machine: seconds would be mixed."""
-    if file is None or not file.exists():
-        return {"rows": [], "interleaved": []}
-    found = json.loads(file.read_text(encoding="utf-8"))
-    if found["machine"] != measure.machine():
-        raise ValueError(f"{file} was measured on another machine, {found['machine']}: choose another file")
-    if not all("name" in r for r in [*found["rows"], *found["interleaved"]]):
-        raise ValueError(f"{file} is of an earlier form, its rows have no names: choose another file")
-    return found
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__.split(":")[0])
     parser.add_argument("--methods", nargs="+", choices=METHODS,
@@ -330,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.submission:
             for case in found:  # before hours are spent
                 submission.file_name(case.fixed.image.name, case.moving.image.name)
-        before = earlier(chosen.output if chosen.resume else None)
+        before = measure.earlier(chosen.output if chosen.resume else None, "name", "rows", "interleaved")
     except (FileNotFoundError, ValueError, InputError) as error:
         print(f"accuracy: {error}", file=sys.stderr)
         return 1

@@ -43,6 +43,14 @@ def interleaved_medians(functions: dict[str, Callable], *, rounds: int, budget: 
             return {name: statistics.median(values) for name, values in times.items()}
 
 
+def median_seconds(function: Callable, budget: float, most: int = 15) -> float:
+    """Median of calls until `budget` seconds are spent or `most` calls done; the first counts only where it is all."""
+    times = [_seconds(function)]
+    while sum(times) < budget and len(times) < most:
+        times.append(_seconds(function))
+    return statistics.median(times[1:] or times)
+
+
 def copy_bandwidth(threads: int, mebibytes: int = 512, rounds: int = 5) -> float:
     """Bytes per second, read and written, of memcpy between buffers far larger than any cache: the median."""
     source, target = (np.full(mebibytes << 20, value, np.uint8) for value in (1, 2))
@@ -79,14 +87,14 @@ def extra_memory(function: Callable) -> int:
 
 
 @contextlib.contextmanager
-def memory_process() -> Iterator[concurrent.futures.Executor]:
-    """A process whose allocator gives memory back at once, so that every call is measured from the same ground."""
+def memory_given_back() -> Iterator[None]:
+    """Processes that start within have an allocator that gives memory back at once, so that every call is measured from
+    the same ground."""
     tunables = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     before = {name: os.environ.get(name) for name in tunables}
     os.environ.update(tunables)
     try:
-        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-            yield executor
+        yield
     finally:
         for name, value in before.items():
             if value is None:
@@ -95,39 +103,76 @@ def memory_process() -> Iterator[concurrent.futures.Executor]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def memory_process() -> Iterator[concurrent.futures.Executor]:
+    """A process in which :func:`extra_memory` counts right."""
+    with (memory_given_back(),
+          concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor):
+        yield executor
+
+
+class OwnProcess:
+    """A fresh interpreter for calls one after the other; the call after one that ended it has another. A context
+    manager, which ends it."""
+
+    def __init__(self):
+        self._process, self._pipe = None, None
+
+    def __enter__(self) -> OwnProcess:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._process is not None:
+            self._pipe.close()
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+    def call(self, function: Callable, *arguments, limit: float):
+        """What ``function(*arguments)`` returns there; RuntimeError with the reason where it does not.
+
+        The reason is its exception, the end of the process, or that `limit` seconds were not enough, after which the
+        process is ended.
+        """
+        if self._process is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            self._process.start()
+            theirs.close()
+        try:
+            self._pipe.send((function, arguments))
+            if not self._pipe.poll(limit):
+                self.__exit__()
+                raise RuntimeError(f"did not end within {limit:g} s")
+            succeeded, value = self._pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            process = self._process
+            process.join()
+            self.__exit__()
+            raise RuntimeError(f"the process ended with status {process.exitcode}") from None
+        if not succeeded:
+            raise RuntimeError(value)
+        return value
+
+
+def _serve(pipe) -> None:
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            message = True, function(*arguments)
+        except Exception as error:
+            message = False, " ".join(f"{type(error).__name__}: {error}".split())
+        pipe.send(message)
+
+
 def in_own_process(function: Callable, *arguments, limit: float):
-    """What ``function(*arguments)`` returns in a fresh interpreter; RuntimeError with the reason where it does not.
-
-    The reason is its exception, the end of the process, or that `limit` seconds were not enough, after which the
-    process is ended.
-    """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, function, arguments), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        if not receiver.poll(limit):
-            raise RuntimeError(f"did not end within {limit:g} s")
-        succeeded, value = receiver.recv()
-    except EOFError:
-        process.join()
-        raise RuntimeError(f"the process ended with status {process.exitcode}") from None
-    finally:
-        receiver.close()
-        process.kill()
-        process.join()
-    if not succeeded:
-        raise RuntimeError(value)
-    return value
-
-
-def _send(sender, function: Callable, arguments: tuple) -> None:
-    try:
-        message = True, function(*arguments)
-    except Exception as error:
-        message = False, " ".join(f"{type(error).__name__}: {error}".split())
-    sender.send(message)
+    """:meth:`OwnProcess.call` in a process for this call alone."""
+    with OwnProcess() as process:
+        return process.call(function, *arguments, limit=limit)
 
 
 def machine() -> dict:
@@ -156,6 +201,19 @@ def save(file: pathlib.Path, result: dict) -> None:
     partial = file.with_name(f".{file.name}.partial")
     partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, file)
+
+
+def earlier(file: pathlib.Path | None, key: str, *lists: str) -> dict:
+    """Lists of rows of an earlier run, empty ones without a file. ValueError where they come from another machine, as
+    seconds would be mixed, or where rows have no `key`."""
+    if file is None or not file.exists():
+        return {name: [] for name in lists}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if found.get("machine") != machine():
+        raise ValueError(f"{file} was measured on another machine, {found.get('machine')}: choose another file")
+    if not all(key in row for name in lists for row in found.get(name, [{}])):
+        raise ValueError(f"{file} is of an earlier form, its rows have no {key}s: choose another file")
+    return {name: found[name] for name in lists}
 
 
 def environment() -> dict:
