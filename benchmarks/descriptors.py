@@ -4,7 +4,8 @@ Hand-made descriptors, and MASR-Nets that differ in one thing each: the relation
 with and without the DNS, with and without Bezier curves and inversion in training. Each network is trained with the
 same seed for the same number of steps (some minutes on one core; a network that is there already is not trained again,
 one that was interrupted goes on). Scores, on the aligned scans of the development subject, plain and made hard: rank of
-the true voxel (:mod:`benchmarks.matching`), landscapes of the loss (:mod:`benchmarks.landscapes`); on held-out
+the true voxel (:mod:`benchmarks.matching`), landscapes of the loss (:mod:`benchmarks.landscapes`), off the voxels'
+middles (up to 2026-11-28 they were read at them, where their curves of turns have a spike at the truth); on held-out
 synthetic pairs, error of a Gauss-Newton step. Needs ../shared/data and ../shared/eval, exits with status 1 without.
 """
 
@@ -69,17 +70,18 @@ class Scans:
     mask: torch.Tensor
 
 
-def scans(data: pathlib.Path) -> Iterator[Scans]:
-    """The aligned scans of the development subject: as they are, and hard."""
-    folder = data / pairs.CASES[0][0]
+def scans(data: pathlib.Path, subject: str = pairs.CASES[0][0],
+          contrasts: Sequence[tuple[str, str]] = CONTRASTS) -> Iterator[Scans]:
+    """The aligned scans of a subject, by default the development subject: as they are, and hard."""
+    folder = data / subject
     mask = torch.from_numpy(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "moving_mask.nii.gz")))) > 0
     for variant in ("plain", "hard"):
-        for contrasts in CONTRASTS:
-            images = [sitk.ReadImage(str(folder / f"aligned_{c}.nii.gz"), sitk.sitkFloat32) for c in contrasts]
+        for shown in contrasts:
+            images = [sitk.ReadImage(str(folder / f"aligned_{c}.nii.gz"), sitk.sitkFloat32) for c in shown]
             if variant == "hard":
                 images = pairs.harden(data, *images)
             fixed, moving = (normalise(torch.from_numpy(sitk.GetArrayFromImage(i))) for i in images)
-            yield Scans(f"{contrasts[0]} {variant}", fixed, moving, mask)
+            yield Scans(f"{shown[0]} {variant}", fixed, moving, mask)
 
 
 def scores(descriptor: Callable[[torch.Tensor], torch.Tensor], found: Sequence[Scans]) -> dict:
@@ -87,7 +89,7 @@ def scores(descriptor: Callable[[torch.Tensor], torch.Tensor], found: Sequence[S
     row = {}
     for pair in found:
         fixed, moving = descriptor(pair.fixed), descriptor(pair.moving)
-        loss = landscapes.feature_loss(fixed, moving, pair.mask)
+        loss = landscapes.feature_loss(fixed, moving, pair.mask, landscapes.jittered(pair.mask.shape))
         shifts, turns = landscapes.translations(loss), landscapes.rotations(loss, pair.mask)
         row[pair.name] = {
             **dataclasses.asdict(matching.match(fixed, moving, pair.mask)),
