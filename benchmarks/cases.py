@@ -185,6 +185,13 @@ def _compose(shape):
                 run_plain=lambda function: function(outer, inner, grid))
 
 
+def _exponential(shape):
+    ours, velocity = ops.exponential, _field(shape)
+    out = torch.zeros_like(velocity)
+    return Work(fresh=lambda: ours(velocity), preallocated=lambda: ours(velocity, out=out), plain=reference.exponential,
+                run_plain=lambda function: function(velocity))
+
+
 def _jacobian_determinant(shape):
     ours, field = ops.jacobian_determinant, _field(shape)
     return Work(fresh=lambda: ours(field), preallocated=None, plain=reference.jacobian_determinant,
@@ -227,6 +234,7 @@ CASES = [
     Case("bending_energy", "with gradient", 4 * 6, _energy("bending_energy")),
     Case("diffusion_energy", "with gradient", 4 * 6, _energy("diffusion_energy")),
     Case("compose", "", 4 * 9, _compose),
+    Case("exponential", "7 squarings", 4 * 6, _exponential, scratch=4 * 3),
     Case("displacement_search", "12 channels radius 2", 4 * (2 * 12 + 3 + 4) / CELL ** 3, _displacement_search,
          scratch=4),
     Case("jacobian_determinant", "", 4 * 4, _jacobian_determinant),
