@@ -27,8 +27,7 @@ def draw(pair: Scans, volumes: dict[str, list[torch.Tensor]], points: dict[str, 
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
 
-    colours = colormaps["magma_r"].copy()
-    colours.set_bad("0.8")  # outside of the mask
+    colours = colormaps["magma_r"].with_extremes(bad="0.8")  # outside of the mask
     columns = 2 + len(volumes)
     figure = Figure(figsize=(2.5 * columns + 0.8, 2.7 * len(points) + 0.9), layout="constrained")
     figure.suptitle(f"{pair.name}: how alike the point of the fixed image and each place of the moving one look")
