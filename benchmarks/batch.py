@@ -76,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ratio = medians[COUNTS[1]] / medians[COUNTS[0]]
     print(f"two workers do {ratio:.2f} times as much as one (medians of {chosen.rounds})")
     if chosen.output is not None:
-        measure.save(chosen.output, {**measure.environment(), "pairs": chosen.pairs, "size": chosen.size, **options,
+        measure.save(chosen.output, {**measure.environment(), "benchmark": "batch", "pairs": chosen.pairs,
+                                     "size": chosen.size, **options,
                                      "pairs_per_minute": {str(count): values for count, values in runs.items()},
                                      "load_before": loads, "ratio": ratio})
     return 0

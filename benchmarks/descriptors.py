@@ -143,7 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done.append(row)
         console.print(row["descriptor"], {n.name: round(row[n.name]["within1"], 1) for n in found})
         if chosen.output:
-            measure.save(chosen.output, {**measure.environment(), "versions": runtime.versions(), "rows": done})
+            measure.save(chosen.output, {**measure.environment(), "benchmark": "descriptors",
+                                         "versions": runtime.versions(), "rows": done})
     show(done, [pair.name for pair in found], console)
     return 0
 

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     show(measured, chosen.features, Console())
     if chosen.output:
-        measure.save(chosen.output, {**measure.environment(), "versions": runtime.versions(),
+        measure.save(chosen.output, {**measure.environment(), "benchmark": "hardness", "versions": runtime.versions(),
                                      "threads": torch.get_num_threads(), "rows": measured})
     return 0
 

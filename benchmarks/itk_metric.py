@@ -128,8 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show(rows, Console())
     if chosen.output:
         measure.save(chosen.output, {
-            **measure.environment(), "versions": runtime.versions(), "shape": list(chosen.shape),
-            "rounds": chosen.rounds, "threads": itk.MultiThreaderBase.GetGlobalDefaultNumberOfThreads(), "rows": rows})
+            **measure.environment(), "benchmark": "itk_metric", "versions": runtime.versions(),
+            "shape": list(chosen.shape), "rounds": chosen.rounds,
+            "threads": itk.MultiThreaderBase.GetGlobalDefaultNumberOfThreads(), "rows": rows})
     return 0
 
 

@@ -99,7 +99,7 @@ def _measure_case(case: Case, shape, threads, bandwidths, options, row: dict, pr
 def environment(bandwidths, options) -> dict:
     """Where, when and how the rows were measured."""
     return {
-        **measure.environment(),
+        **measure.environment(), "benchmark": "kernels",
         "versions": {"pymasr": pymasr.__version__, "torch": torch.__version__, "numpy": np.__version__,
                      "python": sys.version.split()[0], "compiler": _C.compiler},
         "instruction_set": _C.instruction_set(),

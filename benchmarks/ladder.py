@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                       f"{row['seconds']:.2f}")
     Console().print(table)
     if chosen.output:
-        measure.save(chosen.output, {**measure.environment(), "versions": runtime.versions(),
+        measure.save(chosen.output, {**measure.environment(), "benchmark": "ladder", "versions": runtime.versions(),
                                      "threads": torch.get_num_threads(), "rows": rows})
     return 0
 

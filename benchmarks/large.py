@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{chosen.size}^3, {chosen.features}: TRE {row['tre_start']:.2f} -> {row['tre']:.2f} mm, {seconds:.0f} s, "
           f"at most {row['peak_memory_gib']:.1f} GiB")
     if chosen.output:
-        measure.save(chosen.output, {**measure.environment(), "versions": runtime.versions(), **row})
+        measure.save(chosen.output, {**measure.environment(), "benchmark": "large", "versions": runtime.versions(),
+                                     **row})
     return 0
 
 

@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"one pass at {' x '.join(map(str, SHAPE))} voxels: {min(seconds):.2f} s at best, "
                   f"{np.median(seconds):.2f} s in the middle, {torch.get_num_threads()} threads")
     if chosen.output:
-        measure.save(chosen.output, {**measure.environment(), "versions": runtime.versions(),
+        measure.save(chosen.output, {**measure.environment(), "benchmark": "network", "versions": runtime.versions(),
                                      "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0],
                                      "steps_of_training": packaged.details(chosen.network).get("steps"),
                                      "one_pass": {"shape": SHAPE, "seconds": seconds}, "rows": rows})

@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show(rows, Console())
     if chosen.output:
         settings = {name: getattr(chosen, name) for name in ("angle", "shift", "search_angle", "transform", "seed")}
-        measure.save(chosen.output, {**measure.environment(), "versions": runtime.versions(),
+        measure.save(chosen.output, {**measure.environment(), "benchmark": "starts", "versions": runtime.versions(),
                                      "threads": torch.get_num_threads(), **settings, "rows": rows})
     return 0
 
