@@ -46,3 +46,20 @@ def paired_difference(one: dict[str, float], other: dict[str, float], **options)
     none."""
     common = [case for case in one if case in other]
     return mean_interval([one[case] - other[case] for case in common], **options) if common else None
+
+
+def paired_ratio(one: dict[str, float], other: dict[str, float], resamples: int = RESAMPLES,
+                 seed: int = SEED) -> Interval | None:
+    """Mean of `one` over that of `other`, both over the cases (keys) that both have, resampled by case; None where they
+    share none. The values are positive."""
+    common = [case for case in one if case in other]
+    if not common:
+        return None
+    values = np.array([[one[case], other[case]] for case in common], np.float64)
+    top, bottom = values.mean(0)
+    if len(common) == 1:
+        return Interval(1, float(top / bottom), None, None)
+    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    means = values[drawn].mean(1)
+    low, high = np.quantile(means[:, 0] / means[:, 1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(len(values), float(top / bottom), float(low), float(high))

@@ -1,0 +1,87 @@
+"""The sections on time and memory."""
+
+from __future__ import annotations
+
+import statistics
+
+from benchmarks.report import collect
+from benchmarks.report.markdown import number, table
+from benchmarks.report.section import Section
+
+KERNELS = collect.Form(("rows", "versions", "instruction_set"), ("op", "variant", "shape", "threads"))
+SCALING = collect.Form(("rows", "fits"), ("what", "voxels", "threads"))
+BATCH = collect.Form(("pairs", "size", "features", "preset", "pairs_per_minute", "load_before", "ratio"))
+LARGE = collect.Form(("size", "features", "feature_memory_gib", "seconds", "tre_start", "tre", "peak_memory_gib"))
+ITK_METRIC = collect.Form(("rows", "shape", "threads"), ("transform", "metric", "cpu_ms", "wall_ms", "cpu_ratio"))
+
+
+def size(shape: list[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def kernels(result: collect.Result, tag: str) -> Section:
+    measured = [row for row in result.rows if "error" not in row]
+    lines = [(f"{row['op']} {row['variant']}".strip(), size(row["shape"]), str(row["threads"]),
+              *(number(1e3 * row["seconds"][k], 1) if k in row["seconds"] else "-"
+                for k in ("preallocated", "fresh", "plain", "compiled")), f"{row['speedup']:.1f}x",
+              f"{100 * row['copy_share']:.0f}", number(row.get("extra_bytes_per_voxel"), 1),
+              number(row.get("plain_extra_bytes_per_voxel"), 1)) for row in measured]
+    blocks = [f"Milliseconds of each kernel into results that exist and into new ones, of plain PyTorch, and of "
+              f"torch.compile where it was asked for; instruction set {result.content['instruction_set']}. Of copy: "
+              "share of the bandwidth of memcpy. Extra: bytes a voxel beyond inputs and results.",
+              table(("kernel", "voxels", "threads", "ours", "ours, fresh", "PyTorch", "compiled", "speed-up",
+                     "of copy, %", "extra", "PyTorch's"), lines)]
+    blocks += [f"Not measured: {row['op']} {row['variant']}, {size(row['shape'])}: {row['error']}"
+               for row in result.rows if "error" in row]
+    return Section("Kernels", blocks, _fastest(measured))
+
+
+def _fastest(rows: list[dict]) -> list[str]:
+    """On the largest size, with the fewest threads."""
+    if not rows:
+        return []
+    shape, threads = max((row["shape"], -row["threads"]) for row in rows)
+    found = [row["speedup"] for row in rows if (row["shape"], -row["threads"]) == (shape, threads)]
+    return [f"The kernels are {min(found):.0f} to {max(found):.0f} times as fast as plain PyTorch (median "
+            f"{statistics.median(found):.0f}; {size(shape)} voxels, {-threads} thread{'s' if threads < -1 else ''})."]
+
+
+def scaling(result: collect.Result, tag: str) -> Section:
+    lines = [(fit["what"], str(fit["threads"]), fit["quantity"], number(fit["exponent"], 2))
+             for fit in result.content["fits"]]
+    sizes = sorted({row["voxels"] for row in result.rows})
+    blocks = [f"Time and memory from {sizes[0]} to {sizes[-1]} voxels; exponents of fits to the logarithms, 1 where "
+              "twice the voxels take twice as much.", table(("what", "threads", "quantity", "exponent"), lines)]
+    blocks += [f"Not measured: {row['what']}, {row['voxels']} voxels, threads {row['threads']}: {row['failure']}"
+               for row in result.rows if "failure" in row]
+    return Section("Scaling", blocks)
+
+
+def batch(result: collect.Result, tag: str) -> Section:
+    content = result.content
+    lines = [(count, " ".join(number(value, 1) for value in values), number(statistics.median(values), 1))
+             for count, values in content["pairs_per_minute"].items()]
+    sentence = f"Two workers of `pymasr batch` do {content['ratio']:.2f} times the work of one"
+    loads = content["load_before"]
+    blocks = [f"{content['pairs']} pairs of {content['size']}^3 voxels, `{content['features']}`, preset "
+              f"`{content['preset']}`, one thread a worker; load of the machine before each run {min(loads):.1f} to "
+              f"{max(loads):.1f}. {sentence}, by the medians.",
+              table(("workers", "pairs a minute", "median"), lines)]
+    return Section("Many pairs", blocks, [f"{sentence}."])
+
+
+def large(result: collect.Result, tag: str) -> Section:
+    content = result.content
+    return Section("A large volume", [
+        f"A pair of {content['size']}^3 voxels, `{content['features']}`, descriptors in slabs of at most "
+        f"{content['feature_memory_gib']:g} GiB: mean TRE from {content['tre_start']:.2f} to {content['tre']:.2f} mm "
+        f"in {content['seconds']:.0f} s, with at most {content['peak_memory_gib']:.1f} GiB of memory."])
+
+
+def itk_metric(result: collect.Result, tag: str) -> Section:
+    lines = [(row["transform"], row["metric"], number(row["cpu_ms"], 1), number(row["wall_ms"], 1),
+              number(row["cpu_ratio"], 2)) for row in result.rows]
+    blocks = [f"A value of ITK's metrics with its derivative, {size(result.content['shape'])} voxels, "
+              f"{result.content['threads']} threads; CPU time also as a multiple of that of the mean squares.",
+              table(("transform", "metric", "CPU ms", "wall ms", "ratio"), lines, texts=2)]
+    return Section("ITK metric", blocks)
