@@ -92,6 +92,8 @@ def run(step: Step, told: list[str], folder: pathlib.Path, limit: float | None) 
     log = folder / "logs" / f"{step.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     written = folder / UNFINISHED / f"{step.name}.json"
+    if not step.resumes:
+        written.unlink(missing_ok=True)
     with log.open("w", encoding="utf-8") as stream:
         print(shlex.join(told), file=stream, flush=True)
         process = subprocess.Popen(told, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
@@ -162,7 +164,8 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] = STEPS) 
     for name, reason in failures.items():
         print(f"FAILED {name}: {reason}; see {chosen.output / 'logs' / name}.log", flush=True)
     if failures:
-        print(f"The same command runs these again; what they have measured so far is in {chosen.output / UNFINISHED}.")
+        print(f"The same command runs these again. What they have measured so far is in {chosen.output / UNFINISHED}, "
+              "which benchmarks.report takes beside the other folder.")
     print(f"The page of these results: python -m benchmarks.report {chosen.output}")
     return 1 if failures else 0
 

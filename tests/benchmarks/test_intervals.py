@@ -36,3 +36,14 @@ def test_differences_are_of_the_cases_that_both_have():
     found = intervals.paired_difference({**better, "only here": 1e6}, {**cases, "only there": -1e6})
     assert found.count == 12 and found.mean == pytest.approx(-0.555) and -0.6 < found.low < found.high < -0.5
     assert intervals.paired_difference({"a": 1.0}, {"b": 1.0}) is None
+
+
+def test_ratios_are_those_of_the_means_of_common_cases():
+    rng = np.random.default_rng(2)
+    other = {f"case {k}": 1.0 + k for k in range(30)}
+    one = {name: 0.6 * value * rng.uniform(0.9, 1.1) for name, value in other.items()}
+    found = intervals.paired_ratio({**one, "only here": 1e6}, {**other, "only there": 1e6})
+    assert found.count == 30 and found.mean == pytest.approx(sum(one.values()) / sum(other.values()))
+    assert 0.57 < found.low < found.mean < found.high < 0.63
+    single = intervals.paired_ratio({"a": 1.0}, {"a": 4.0})
+    assert (single.mean, single.low) == (0.25, None) and intervals.paired_ratio({"a": 1.0}, {"b": 1.0}) is None
