@@ -27,8 +27,8 @@ def family(row: dict) -> str:
 
 
 def ours(method: str) -> bool:
-    """Whether a method is ours, or a tool that is given our descriptor."""
-    return method.startswith("pymasr") or method.endswith(("-dsir", "-masr"))
+    """Whether a method is ours, or a tool that is given our descriptor; mutual information in our engine is not."""
+    return method != SAME_ENGINE and (method.startswith("pymasr") or method.endswith(("-dsir", "-masr")))
 
 
 def section(result: collect.Result, tag: str) -> Section:
@@ -171,12 +171,12 @@ def _from(rows: Sequence[dict], cases: dict[str, float]) -> str:
 def _nearest(rows: Sequence[dict], mine: dict[str, float], methods: Sequence[str]) -> str:
     """The best of the other tools, `methods` being in their order."""
     others = [(name, difference) for name in methods if not ours(name)
-              and (difference := intervals.paired_difference(over_all(rows, name), mine))]
+              and name != SAME_ENGINE and (difference := intervals.paired_difference(over_all(rows, name), mine))]
     if not others:
         return ""
     name, difference = others[0]
     side = "farther off"
     if difference.mean < 0:
         side, difference = "nearer", intervals.paired_difference(mine, over_all(rows, name))
-    return (f"; of {len(others)} other methods `{name}` comes nearest, {difference} mm {side} on the "
+    return (f"; of {len(others)} other tools `{name}` comes nearest, {difference} mm {side} on the "
             f"{difference.count} cases that both finished")

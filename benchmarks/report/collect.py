@@ -34,7 +34,7 @@ class Result:
     Attributes:
         benchmark: its name.
         machine: the processor and how many cores.
-        files: name, date and commit of each file, the newest last.
+        files: name below its folder, date and commit of each file, the newest last.
         content: the newest file, with the rows of all, ``settings`` and ``interleaved`` of all where there are.
     """
 
@@ -81,14 +81,15 @@ def collect(folders: Iterable[pathlib.Path], forms: Mapping[str, Form]) -> tuple
     left_out = {}
     for folder in folders:
         for file in sorted(folder.rglob("*.json")):
-            if UNFINISHED in file.relative_to(folder).parts:
+            name = file.relative_to(folder)
+            if UNFINISHED in name.parts:
                 continue
             try:
                 content = read(file, forms)
             except ValueError as error:
-                left_out[file.name] = str(error)
+                left_out[name.as_posix()] = str(error)
                 continue
-            found.setdefault((content["benchmark"], machine(content)), []).append((file.name, content))
+            found.setdefault((content["benchmark"], machine(content)), []).append((name.as_posix(), content))
     order = list(forms)
     results = [_merged(benchmark, where, sorted(files, key=lambda f: (f[1]["date"], f[0])), forms[benchmark])
                for (benchmark, where), files in found.items()]

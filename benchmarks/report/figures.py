@@ -20,7 +20,7 @@ def accuracy(lines: Sequence[dict], methods: Sequence[str], starts: Mapping[str,
         ours: says which methods are.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
     groups = [g for g in dict.fromkeys(line["group"] for line in lines)
               if any(line["tre"] for line in lines if line["group"] == g)]
@@ -48,9 +48,8 @@ def accuracy(lines: Sequence[dict], methods: Sequence[str], starts: Mapping[str,
         low, high = min(reached) / 1.15, max(reached) * 1.4
         axes.set_xlim(low, high)
         axes.xaxis.set_major_locator(FixedLocator([t for t in (0.2, 0.5, 1, 2, 5, 10, 20, 50) if low < t < high]))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="x", color="0.9")
         axes.grid(axis="y", color="0.95")
         axes.set_axisbelow(True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from benchmarks.report import collect
-from benchmarks.report.markdown import number, table
+from benchmarks.report.markdown import bullets, folded, number, table
 from benchmarks.report.section import Section
 
 KERNELS = collect.Form(("rows", "versions", "instruction_set"), ("op", "variant", "shape", "threads"))
@@ -52,8 +52,11 @@ def scaling(result: collect.Result, tag: str) -> Section:
     sizes = sorted({row["voxels"] for row in result.rows})
     blocks = [f"Time and memory from {sizes[0]} to {sizes[-1]} voxels; exponents of fits to the logarithms, 1 where "
               "twice the voxels take twice as much.", table(("what", "threads", "quantity", "exponent"), lines)]
-    blocks += [f"Not measured: {row['what']}, {row['voxels']} voxels, threads {row['threads']}: {row['failure']}"
-               for row in result.rows if "failure" in row]
+    lacking = [f"{row['what']}, {row['voxels']} voxels, threads {row['threads']}: "
+               f"{row['failure'] if 'failure' in row else row.get('skipped', 'no reason given')}"
+               for row in result.rows if "seconds" not in row]
+    if lacking:
+        blocks.append(folded(f"{len(lacking)} of {len(result.rows)} not measured", bullets(lacking)))
     return Section("Scaling", blocks)
 
 

@@ -91,7 +91,7 @@ def test_a_page_of_all_that_was_measured(results, capsys):
     assert text.startswith(page.NOTICE)
     head = text[:text.index("![")]
     assert "`pymasr` ends 1.150 [1.075, 1.225] mm from the truth, mean of 8 cases that start 4.00 mm off" in head
-    assert "of 2 other methods `ants` comes nearest, 0.575 [" in head and "farther off on the 8 cases" in head
+    assert "of 2 other tools `ants` comes nearest, 0.575 [" in head and "farther off on the 8 cases" in head
     assert "its mean TRE is 0.500 [0.500, 0.500] times that of NMI (`pymasr-nmi`)" in head
     assert head.count("\n- ") == page.HEADLINES
     assert text.count("python -m benchmarks.kernels -o FILE` on A processor, 2 cores") == 1
@@ -100,7 +100,7 @@ def test_a_page_of_all_that_was_measured(results, capsys):
     assert "- `elastix`, procedural ct-mr large 3: the process | ended with status -9" in text
     assert "1 of 40 registrations failed" in text and "in the tables: `convexadam`" in text
     assert "Not measured: warp planar, 8x8x8: AssertionError: differs" in text
-    assert "Not measured: warp, 4096 voxels, threads 1: killed" in text
+    assert "1 of 3 not measured" in text and "- warp, 4096 voxels, threads 1: killed" in text
     assert "- `broken.json`: cannot be read" in text and "`old.json`: of an earlier form" in text
     assert "report: broken.json is left out: cannot be read" in capsys.readouterr().err
     # figures are there, and the page links no other
