@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if made.figures or pictures:
         figures.mkdir(parents=True, exist_ok=True)
     for name, file in pictures.items():
-        shutil.copyfile(file, figures / name)
+        if f"](figures/{name})" in made.text:
+            shutil.copyfile(file, figures / name)
     for name, draw in made.figures.items():
         draw(figures / name)
     for file, text in texts.items():

@@ -24,7 +24,7 @@ def landscapes(result: collect.Result, tag: str) -> Section:
     for appearance in dict.fromkeys(row["appearance"] for row in rows):
         mine = [row for row in rows if row["appearance"] == appearance]
         figures[f"landscapes-{appearance}{tag}.png"] = functools.partial(
-            benchmark.draw, {row["loss"]: row for row in mine}, mine[0]["name"])
+            benchmark.draw, {row["loss"]: row for row in mine}, mine[0]["name"], dpi=75)
     lines = [(row["appearance"], f"`{row['loss']}`",
               *(f"{row[kind]['capture']:.1f} / {row[kind]['false_minima']:.1f} / {row[kind]['minimum']:.1f}"
                 for kind in benchmark.KINDS),

@@ -42,8 +42,10 @@ def _fastest(rows: list[dict]) -> list[str]:
         return []
     shape, threads = max((row["shape"], -row["threads"]) for row in rows)
     found = [row["speedup"] for row in rows if (row["shape"], -row["threads"]) == (shape, threads)]
-    return [f"The kernels are {min(found):.0f} to {max(found):.0f} times as fast as plain PyTorch (median "
-            f"{statistics.median(found):.0f}; {size(shape)} voxels, {-threads} thread{'s' if threads < -1 else ''})."]
+    least, most, median = (f"{value:.{0 if value >= 10 else 1}f}" for value in (
+        min(found), max(found), statistics.median(found)))
+    return [f"The kernels are {least} to {most} times as fast as plain PyTorch (median {median}; {size(shape)} voxels, "
+            f"{-threads} thread{'s' if threads < -1 else ''})."]
 
 
 def scaling(result: collect.Result, tag: str) -> Section:

@@ -67,6 +67,7 @@ def results(tmp_path):
                                                      **content}
         (folder / f"{name}.json").write_text(json.dumps(told))
     (folder / "figures" / "discriminability-ct-mr.png").write_bytes(b"a map")
+    (folder / "figures" / "unknown.png").write_bytes(b"of no benchmark")
     (folder / "broken.json").write_text("{")
     (folder / "old.json").write_text(json.dumps({"date": "2025", "rows": []}))
     (folder / "unfinished").mkdir()
