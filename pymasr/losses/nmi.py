@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from pymasr.errors import InputError
 from pymasr.losses.arguments import batched_mask, batched_pair, normalised, reduced, require_options
-
-#: Voxels whose windows are held at once.
-PART = 1 << 18
+from pymasr.losses.histogram import FEWEST_BINS, joint_distribution, nmi
 
 
 class NMILoss(nn.Module):
@@ -35,8 +32,8 @@ class NMILoss(nn.Module):
 
     def __init__(self, bins: int = 32, *, reduction: str = "mean", window: tuple[float, float] | None = None):
         super().__init__()
-        if not isinstance(bins, int) or bins < 5:
-            raise InputError(f"NMILoss: bins must be a whole number of at least 5, got {bins!r}")
+        if not isinstance(bins, int) or bins < FEWEST_BINS:
+            raise InputError(f"NMILoss: bins must be a whole number of at least {FEWEST_BINS}, got {bins!r}")
         require_options("NMILoss", reduction, window)
         self.bins, self.reduction, self.window = bins, reduction, window
 
@@ -49,8 +46,8 @@ class NMILoss(nn.Module):
             mask: how much each voxel counts, at least 0, of the images' shape or of one item's. Default: 1.
 
         Returns:
-            float32, () or, without reduction, (N,). Differentiable in both images. NaN for an item whose mask is 0
-            everywhere.
+            float32, () or, without reduction, (N,). Differentiable in both images, once. NaN for an item whose mask is
+            0 everywhere.
 
         Raises:
             ValueError: shapes that do not fit; InputError, without a window, for a constant image.
@@ -58,39 +55,6 @@ class NMILoss(nn.Module):
         images = batched_pair("NMILoss", warped, fixed)
         weights = None if mask is None else batched_mask("NMILoss", mask, images[0].float()).flatten(1)
         warped, fixed = (normalised(image.float(), self.window).flatten(1) for image in images)
-        values = [2 - _nmi(_joint(a, b, None if weights is None else weights[number], self.bins))
+        values = [2 - nmi(joint_distribution(a, b, None if weights is None else weights[number], self.bins))
                   for number, (a, b) in enumerate(zip(warped, fixed, strict=True))]
-        return reduced(torch.stack(values), self.reduction)
-
-
-def _joint(a: torch.Tensor, b: torch.Tensor, weights: torch.Tensor | None, bins: int) -> torch.Tensor:
-    """Joint distribution (bins, bins) of values (V,) in [0, 1]. Windows are made again in the backward pass, a part at
-    a time: they would take 8 x bins bytes a voxel."""
-    total = torch.zeros((bins, bins), device=a.device)
-    for begin in range(0, len(a), PART):
-        part = slice(begin, begin + PART)
-        total = total + checkpoint(_counts, a[part], b[part], None if weights is None else weights[part], bins,
-                                   use_reentrant=False)
-    return total / total.sum()
-
-
-def _counts(a: torch.Tensor, b: torch.Tensor, weights: torch.Tensor | None, bins: int) -> torch.Tensor:
-    first = _windows(a, bins)
-    return (first if weights is None else first * weights[:, None]).T @ _windows(b, bins)
-
-
-def _windows(values: torch.Tensor, bins: int) -> torch.Tensor:
-    """Cubic B-splines (V, bins) around values (V,) in [0, 1], which lie from the second bin to the last but one."""
-    place = 1 + values * (bins - 3)
-    distance = (place[:, None] - torch.arange(bins, dtype=values.dtype, device=values.device)).abs()
-    near = 2 / 3 - distance.square() + distance.pow(3) / 2
-    return torch.where(distance < 1, near, (2 - distance).clamp_min(0).pow(3) / 6)
-
-
-def _nmi(joint: torch.Tensor) -> torch.Tensor:
-    together = _entropy(joint)
-    return (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / together
-
-
-def _entropy(shares: torch.Tensor) -> torch.Tensor:
-    return -torch.special.xlogy(shares, shares.clamp_min(torch.finfo(shares.dtype).tiny)).sum()
+        return reduced(torch.stack(values).float(), self.reduction)
