@@ -37,8 +37,9 @@ def register(fixed: Any, moving: Any, *, features: str = "masr", preset: str = "
             `moving`.
         features: the descriptors whose difference the deformation minimises: "masr" (learned ones beside plain ones),
             "dsir", "mind", "dns", "mind(radius=1, dilation=2)", "mind + 0.5 * dns"; see
-            :func:`pymasr.features.parse`. The search for a
-            start and the rigid, similarity or affine stage compare those of the setting `global_features`.
+            :func:`pymasr.features.parse`. "nmi" compares the intensities by normalised mutual information, the
+            statistical baseline, without the discrete search. The search for a start and the rigid, similarity or
+            affine stage compare those of the setting `global_features`.
         preset: "fast", "default" or "accurate".
         device: what computes, "cpu", "cuda", or "auto": CUDA where it can be used, else the CPU.
         fixed_mask, moving_mask: where to compare: anything but zero counts. Taken as images are; an array is on the

@@ -130,9 +130,9 @@ def resolved(options: dict[str, Any]) -> dict[str, Any]:
 def weights_files(options: dict[str, Any]) -> dict[str, str]:
     """Files of weights that the options name, of descriptors or of a registration network: what they hold decides the
     result, too."""
-    from pymasr.features import parse
+    from pymasr.features import terms_of
 
     texts = [options[name] for name in ("features", "global_features") if name in options]
-    named = [getattr(term.descriptor, "weights", None) for text in texts for term in parse(text)]
+    named = [getattr(term.descriptor, "weights", None) for text in texts for term in terms_of(text)]
     return {f"weights {pathlib.Path(name).name}": name for name in (*named, options.get("network"))
             if name and os.path.isfile(name)}

@@ -53,8 +53,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--features", metavar="DESCRIPTORS", default="masr",
                           help="what the deformation compares: masr (learned descriptors, dsir, beside dns), dsir, "
                                "dns, mind, with parameters such as 'mind(radius=1, dilation=2)', or a weighted sum "
-                               "such as 'mind + 0.5 * dns' (default: %(default)s); the "
-                               "stages before it: --set global_features=DESCRIPTORS")
+                               "such as 'mind + 0.5 * dns'; or nmi, statistics of the intensities (default: "
+                               "%(default)s); the stages before it: --set global_features=DESCRIPTORS")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                           help="where to compute (default: %(default)s)")
     parser.add_argument("--preset", choices=("fast", "default", "accurate"), default="default",

@@ -4,6 +4,7 @@ intensities."""
 from pymasr.features.descriptors import Descriptor, IntensityDNS, Mind
 from pymasr.features.dsir import Dsir
 from pymasr.features.intensity import intensity_range, noise_level, normalise
-from pymasr.features.recipe import Term, parse
+from pymasr.features.recipe import NMI, Term, parse, terms_of
 
-__all__ = ["Descriptor", "Dsir", "IntensityDNS", "Mind", "Term", "intensity_range", "noise_level", "normalise", "parse"]
+__all__ = ["NMI", "Descriptor", "Dsir", "IntensityDNS", "Mind", "Term", "intensity_range", "noise_level", "normalise",
+           "parse", "terms_of"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import re
 from dataclasses import dataclass
 
 from pymasr.errors import InputError
@@ -18,6 +19,10 @@ DESCRIPTORS: dict[str, type] = {"dsir": Dsir, "mind": Mind, "dns": IntensityDNS}
 #: Names of sums. The DSIR finds the place and holds on to it through noise; the plain DNS, which reads nothing but the
 #: nearest voxels, adds the last tenth of one.
 SUMS = {"masr": "dsir + 3 * dns"}
+
+
+#: Stands for normalised mutual information of the intensities, where it can take the place of descriptors.
+NMI = "nmi"
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,15 @@ def parse(text: str) -> tuple[Term, ...]:
     except (SyntaxError, ValueError) as error:
         raise _unreadable(text) from error
     return tuple(_terms(tree, text))
+
+
+def terms_of(text: str) -> tuple[Term, ...]:
+    """The terms of :func:`parse`; none for "nmi". InputError where that is part of something."""
+    if text == NMI:
+        return ()
+    if isinstance(text, str) and re.search(rf"\b{NMI}\b", text):
+        raise InputError(f"features: {NMI} cannot be part of a sum and takes no weight or parameters, got {text!r}")
+    return parse(text)
 
 
 def _terms(node: ast.expr, text: str) -> list[Term]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pymasr.features import NMI
 from pymasr.page.charts import HEIGHT, LEFT, RIGHT, TOP, WIDTH, curves
 from pymasr.page.volumes import MIDDLE, REACH, volumes
 from pymasr.report import PLANES
@@ -58,9 +59,11 @@ def _figures(report: dict[str, Any]) -> list[dict[str, str]]:
         return "undefined" if value is None else f"{value:.{digits}f}"
 
     error = report["inverse_error_mm"]
+    statistical = report.get("settings", {}).get("features") == NMI
+    compared = "2 - NMI of the intensities" if statistical else "difference of the descriptors"
     return [
         {"name": "Similarity", "value": number(report["similarity_after"], 3), "unit": "",
-         "note": f"difference of the descriptors; {number(report['similarity_before'], 3)} before, 0 is a perfect "
+         "note": f"{compared}; {number(report['similarity_before'], 3)} before, 0 is a perfect "
                  "match, 1 none"},
         {"name": "Folded", "value": f"{report['folded_voxels']}", "unit": "voxels",
          "note": f"{100 * report['folded']:.2g} % of the {report['jacobian_region'].split(',')[0]}"},

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pymasr.features import Term
+from pymasr.features import Term, parse
 from pymasr.features.descriptors import channels_adjacent
 from pymasr.registration.grids import smooth
 
@@ -18,6 +18,8 @@ from pymasr.registration.grids import smooth
 QUIET, NOISY = 0.02, 0.05
 #: Standard deviation of the Gaussian, voxels.
 MOST_SMOOTHING = 0.75
+#: What coarse searches compare where NMI takes the place of descriptors.
+FINDER = "mind"
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ class Comparison:
     """What the similarity is made of.
 
     Attributes:
-        terms: descriptors and their weights. Beside one that has learnt to see through noise, those that have not count
-            less and less the noisier the images are, and are left out where they would need the most smoothing.
+        terms: descriptors and their weights; none: the intensities themselves, by NMI. Beside one that has learnt to
+            see through noise, those that have not count less and less the noisier the images are, and are left out
+            where they would need the most smoothing.
         dtype: of the feature volumes.
         memory: bytes that the feature volumes of a level may take; beyond them they are made slab by slab, anew at
             every step.
@@ -114,16 +117,19 @@ class Comparison:
 
     @property
     def finder(self) -> FeatureMaker:
-        """The first descriptor alone, for coarse searches."""
-        return FeatureMaker(self.terms[:1])
+        """The first descriptor alone, for coarse searches, which compare voxel by voxel."""
+        return FeatureMaker(self.terms[:1] or parse(FINDER))
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the smoothing at every level, voxels. The noise is that of the finest one, but
+        smoothing by it pays at all of them."""
+        return MOST_SMOOTHING * self._noisiness if self.smoothing is None else self.smoothing
 
     @property
     def maker(self) -> FeatureMaker:
-        """The features of every level. The noise is that of the finest one, but smoothing by it pays at all of them."""
-        smoothing = self.smoothing
-        if smoothing is None:
-            smoothing = MOST_SMOOTHING * self._noisiness
-        return FeatureMaker(self.terms, self.dtype, smoothing)
+        """The features of every level."""
+        return FeatureMaker(self.terms, self.dtype, self.sigma)
 
     def scales(self, norms: Sequence[float]) -> tuple[tuple[float, ...], float]:
         """Factors of the terms' features such that each counts by its weight, whatever its channels and values; and the

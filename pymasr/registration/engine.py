@@ -15,7 +15,7 @@ import torch
 from pymasr import runtime
 from pymasr._stages import stage
 from pymasr.errors import InputError
-from pymasr.features import noise_level, normalise, parse
+from pymasr.features import noise_level, normalise, terms_of
 from pymasr.geometry import Geometry
 from pymasr.registration import grids, rotations
 from pymasr.registration.comparison import Comparison
@@ -63,8 +63,8 @@ class Solution:
         displacement: (3, D, H, W) float32 on the fixed image's grid, voxels of the moving image: fixed voxel v lies at
             M (v, 1) + displacement[v] in the moving image, M = voxel_matrix(fixed, moving, affine). On the device that
             computed it.
-        similarity_before, similarity_after: DSIR-SSD of the finest level divided by that of random pairs of voxels, at
-            the start and at the end; 0 is a perfect match, about 1 none.
+        similarity_before, similarity_after: DSIR-SSD of the finest level divided by that of random pairs of voxels, or
+            2 - NMI, at the start and at the end; 0 is a perfect match, about 1 none.
         history: one dict an iteration: stage, level, iteration, loss, similarity, regularisation.
         stages: one dict a stage: name, seconds, peak_memory_mib (of the whole process).
         warnings: sentences for the user.
@@ -163,7 +163,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         fixed_volume = Volume(grids.resample(values["fixed"], fixed.geometry, grid)[None], grid, mask, support)
         noise = max(map(noise_level, values.values())) if settings.smoothing is None else 0.0
         comparison, finding = (
-            Comparison(parse(features), getattr(torch, settings.storage), settings.feature_memory * 2**30, noise,
+            Comparison(terms_of(features), getattr(torch, settings.storage), settings.feature_memory * 2**30, noise,
                        settings.smoothing) for features in (settings.features, settings.global_features))
         if settings.transform != "deformable" or settings.method == "network":
             # one descriptor decides, and says how well it went
@@ -242,7 +242,7 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         "limited": spacing > 1.01 * grids.finest_spacing(fixed.geometry, moving.geometry, math.inf),
         "fixed_interpolated": grids.interpolates(fixed.geometry, grid),
         "moving_interpolated": grids.interpolates(moving.geometry, pairs.moving.geometry),
-        "noise": noise, "smoothing": comparison.maker.smoothing}
+        "noise": noise, "smoothing": comparison.sigma}
     return Solution(transform, displacement, before, after, log.history, log.stages, log.warnings, working)
 
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from pymasr.errors import InputError
 from pymasr.registration.comparison import Comparison
-from pymasr.registration.grids import Volume, pool
+from pymasr.registration.grids import Volume, pool, smooth
 from pymasr.registration.moments import moments, random_pair_ssd
 from pymasr.registration.similarity import Pair, Similarity
+from pymasr.registration.statistics import NmiPair
 from pymasr.registration.tiled import TiledPair
 
 
@@ -35,12 +36,18 @@ class Pairs:
 
 
 def make_pair(fixed: Volume, moving: Volume, factor: int, comparison: Comparison) -> Similarity:
-    """Compares the features of two working images (1, D, H, W) at `factor` times their spacing.
+    """Compares the features of two working images (1, D, H, W), or by NMI what they show, at `factor` times their
+    spacing.
 
     Raises:
         InputError: one of them has the same descriptor everywhere.
     """
     images = [pool(image, factor) for image in (fixed, moving)]
+    # along an axis of one voxel any motion would leave the grid
+    outside = "border" if 1 in images[1].geometry.shape else "exclude"
+    if not comparison.terms:
+        return NmiPair(*(replace(image, array=smooth(image.array[0], [comparison.sigma] * 3)[None])
+                         for image in images), 1.0, outside)
     maker = comparison.maker
     tiled = sum(maker.bytes(image.geometry.shape) for image in images) > comparison.memory
     volumes = images if tiled else [replace(image, array=maker(image.array[0])) for image in images]
@@ -50,8 +57,6 @@ def make_pair(fixed: Volume, moving: Volume, factor: int, comparison: Comparison
         raise InputError("the images have no structure to align: their descriptors are the same everywhere")
     scales, norm = comparison.scales(norms)
     maker = replace(maker, scales=scales)
-    # along an axis of one voxel any motion would leave the grid
-    outside = "border" if 1 in images[1].geometry.shape else "exclude"
     if tiled:
         return TiledPair(*volumes, norm, outside, maker)
     for volume in volumes:

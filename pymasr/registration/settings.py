@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from pymasr.errors import InputError
-from pymasr.features import parse
+from pymasr.features import NMI, terms_of
 from pymasr.registration.optimiser import OPTIMISERS
 from pymasr.runtime import DEVICES
 
@@ -58,7 +58,8 @@ class Settings:
     """What is compared: "masr" (the learned descriptors "dsir" and, the less the noisier the images are, "dns"),
     "dsir", "mind" (MIND-SSC), "dns" (neighbourhood self-similarity of the intensity), with parameters, or a weighted
     sum of them, such as "mind(radius=1, dilation=2) + 0.5 * dns"; see :func:`pymasr.features.parse`. Of the stages that
-    deform: see `global_features`."""
+    deform: see `global_features`. "nmi" compares the intensities themselves by normalised mutual information: the
+    statistical baseline, without `discrete` and `robust`."""
     global_features: str = "mind"
     """The same for the search for a start and the rigid, similarity or affine stage: a patch says more about places far
     away, the finest relations more about the last tenth of a voxel."""
@@ -155,8 +156,8 @@ class Settings:
             object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         for name, kind in LEVELS:
             object.__setattr__(self, name, _levels(getattr(self, name), kind))
-        parse(self.features)
-        parse(self.global_features)
+        terms_of(self.features)
+        terms_of(self.global_features)
         _require(self.preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}", self.preset)
         _require(self.transform in TRANSFORMS, "transform", f"one of {', '.join(TRANSFORMS)}", self.transform)
         _require(self.device in DEVICES, "device", f"one of {', '.join(DEVICES)}", self.device)
@@ -175,6 +176,9 @@ class Settings:
         if self.method == "network":  # what only an optimisation can do
             for name in ("symmetric", "robust"):
                 _require(not getattr(self, name), name, "False with method 'network'", getattr(self, name))
+        if self.features == NMI:  # what asks how well a single voxel fits
+            for name in ("discrete", "robust"):
+                _require(not getattr(self, name), name, "False with features 'nmi'", getattr(self, name))
         _require(self.affine or self.transform == "deformable", "affine", f"True with transform {self.transform!r}",
                  self.affine)
         _require(self.smoothing is None or (_number(self.smoothing) and self.smoothing >= 0), "smoothing",
@@ -206,7 +210,8 @@ class Settings:
 
     @classmethod
     def from_preset(cls, preset: str = "default", **overrides: Any) -> Settings:
-        """Settings of the preset "fast", "default" or "accurate" with some of them replaced."""
+        """Settings of the preset "fast", "default" or "accurate" with some of them replaced; with `features` "nmi"
+        what is in :data:`STATISTICAL` is, too."""
         _require(preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}", preset)
         unknown = sorted(set(overrides) - {f.name for f in fields(cls)})
         if unknown:
@@ -214,7 +219,8 @@ class Settings:
             near = difflib.get_close_matches(unknown[0], known, 1)
             hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
             raise InputError(f"settings: there is no setting called {', '.join(unknown)}{hint}")
-        return replace(cls(preset=preset, **PRESETS[preset]), **overrides)
+        statistical = STATISTICAL if overrides.get("features") == NMI else {}
+        return cls(**{**PRESETS[preset], **statistical, "preset": preset, **overrides})
 
     def plain(self) -> dict[str, Any]:
         """All of them as JSON and YAML have values: lists, and a level as the list of its numbers."""
@@ -245,6 +251,8 @@ PRESETS: dict[str, dict[str, Any]] = {
                    DeformableLevel(1, 4, 80)),
     },
 }
+#: What `features` "nmi" changes of any preset.
+STATISTICAL: dict[str, Any] = {"discrete": False, "regularisation": 0.7, "tolerance": 3e-4}
 
 
 def _require(holds: bool, name: str, expected: str, got: Any) -> None:

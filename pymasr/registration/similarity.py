@@ -1,4 +1,4 @@
-"""The similarity that all stages descend: DSIR-SSD of two feature volumes, 1 for unrelated images."""
+"""The similarity that all stages descend, 1 for unrelated images: DSIR-SSD of two feature volumes, or NMI."""
 
 from __future__ import annotations
 
@@ -58,24 +58,25 @@ class Similarity(ABC):
 
     def affine_step(self, transform: np.ndarray) -> tuple[float, np.ndarray]:
         """Similarity, and its gradient (3, 4) to :meth:`matrix`."""
-        value, gradient = self.ssd(torch.from_numpy(self.matrix(transform)))
+        value, gradient = self.compare(torch.from_numpy(self.matrix(transform)))
         value, *gradient = numerics.read(value, *gradient.flatten())
         return value / self.norm, np.reshape(gradient, (3, 4)) / self.norm
 
     def value(self, transform: np.ndarray, displacement: torch.Tensor | None = None) -> float:
         """Similarity under a 4 x 4 LPS transform and a displacement (3, D, H, W) added to it, moving working voxels."""
-        value, _ = self.ssd(torch.from_numpy(self.matrix(transform)), displacement, need_gradient=False)
+        value, _ = self.compare(torch.from_numpy(self.matrix(transform)), displacement, need_gradient=False)
         return float(value) / self.norm
 
     def deformable_step(self, displacement: torch.Tensor, matrix: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Similarity, a scalar; to `out` goes `norm` times its gradient to `displacement` (3, D, H, W), moving working
         voxels."""
-        return self.ssd(matrix, displacement, out=out)[0] / self.norm
+        return self.compare(matrix, displacement, out=out)[0] / self.norm
 
     @abstractmethod
-    def ssd(self, matrix: torch.Tensor, displacement: torch.Tensor | None = None, *, need_gradient: bool = True,
-            out: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Value and gradient of :func:`pymasr.ops.warp_ssd` of the features; nothing waits for them."""
+    def compare(self, matrix: torch.Tensor, displacement: torch.Tensor | None = None, *, need_gradient: bool = True,
+                out: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`norm` times the similarity and its gradient, as :func:`pymasr.ops.warp_ssd` gives them of the features;
+        nothing waits for them."""
 
     @abstractmethod
     def aligned(self, matrix: torch.Tensor, displacement: torch.Tensor | None = None,
@@ -96,7 +97,7 @@ class Similarity(ABC):
 class Pair(Similarity):
     """Both feature volumes in memory."""
 
-    def ssd(self, matrix, displacement=None, *, need_gradient=True, out=None):
+    def compare(self, matrix, displacement=None, *, need_gradient=True, out=None):
         return ops.warp_ssd(
             self.fixed.array, self.moving.array, displacement, matrix=matrix, weights=self.fixed.mask,
             moving_mask=self.moving.mask, outside=self.outside, need_gradient=need_gradient, out=out)

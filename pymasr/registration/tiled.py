@@ -33,7 +33,7 @@ class TiledPair(Similarity):
     maker: FeatureMaker
     part: int = SLAB
 
-    def ssd(self, matrix, displacement=None, *, need_gradient=True, out=None):
+    def compare(self, matrix, displacement=None, *, need_gradient=True, out=None):
         dense = need_gradient and displacement is not None
         if dense and out is None:
             out = torch.empty_like(displacement)

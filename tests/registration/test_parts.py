@@ -225,7 +225,7 @@ def test_a_dense_field_is_mapped():
 
 
 @pytest.mark.parametrize("change", [
-    {"features": "nmi"}, {"preset": "best"}, {"device": "tpu"}, {"regularisation": -1.0},
+    {"features": "ncc"}, {"preset": "best"}, {"device": "tpu"}, {"regularisation": -1.0},
     {"optimiser": "newton"}, {"storage": "int8"}, {"robust": 1}, {"smoothing": -1}, {"feature_memory": 0},
     {"tolerance": -1e-3},
     {"learning_rate": float("nan")}, {"final_rate": 2}, {"fixed_window": (3, 3)}, {"moving_window": (1,)},

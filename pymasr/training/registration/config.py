@@ -7,14 +7,11 @@ import math
 from dataclasses import dataclass, field
 
 from pymasr.errors import InputError
-from pymasr.features import parse
+from pymasr.features import terms_of
 from pymasr.models.registration import LEAST, MULTIPLE, RegistrationConfig
 from pymasr.training.appearance import AppearanceConfig
 from pymasr.training.config import OptimiserConfig, RunConfig, plain
 from pymasr.training.scans import ScansConfig
-
-#: Similarity that is no descriptor's.
-NMI = "nmi"
 
 
 @dataclass(frozen=True)
@@ -95,8 +92,7 @@ class RegistrationLossConfig:
     truth: float = 0.0
 
     def __post_init__(self):
-        if self.similarity != NMI:
-            parse(self.similarity)
+        terms_of(self.similarity)
         for name in ("similarity_weight", "smoothness", "truth"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"loss: {name} must not be negative, got {getattr(self, name)!r}")

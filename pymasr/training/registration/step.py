@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from pymasr import ops
-from pymasr.features import parse
+from pymasr.features import NMI, parse
 from pymasr.losses import NMILoss
 from pymasr.models.registration import Estimate, RegistrationNet, upsampled
 from pymasr.registration.comparison import FeatureMaker
 from pymasr.training import parallel
 from pymasr.training.amp import autocast
-from pymasr.training.registration.config import NMI, RegistrationTraining
+from pymasr.training.registration.config import RegistrationTraining
 from pymasr.training.registration.pairs import ImagePair
 
 #: Distance in voxels below which the distance from the truth counts by its square.
