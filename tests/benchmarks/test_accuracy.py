@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from synthetic_pairs import SHAPE, image_of, scaled, write_pair
 
 from benchmarks import accuracy, intervals, measure, methods, pairs, procedural, scores
+from benchmarks.methods import ants, convexadam, elastix, itk_v4, simpleitk
 from pymasr.geometry import Geometry
 from pymasr.sitk import geometry_of
 
@@ -54,7 +55,7 @@ def test_voxels_along_the_array_become_lps_mm():
     image.SetOrigin(GRID["origin"])
     image.SetDirection(GRID["direction"])
     voxels = np.random.default_rng(1).normal(size=(5, 4, 3, 3))
-    field = methods.array_displacement(voxels, geometry_of(image))
+    field = convexadam.array_displacement(voxels, geometry_of(image))
     for x, y, z in ((0, 0, 0), (2, 1, 4), (1, 3, 2)):
         dz, dy, dx = voxels[z, y, x]
         expected = np.subtract(image.TransformContinuousIndexToPhysicalPoint((x + dx, y + dy, z + dz)),
@@ -72,14 +73,14 @@ def test_a_known_shift_is_found_in_its_direction(name, monkeypatch):
         pytest.importorskip("pymasr.itk._itk", reason="the ITK metric is not built here", exc_type=ImportError)
     # in images so small the affine stage stops half a voxel short with our metric
     bspline = [40, 20] if name == "itk-dsir" else [3, 2]
-    for settings, quick in ((methods.ELASTIX, {"stages": ["translation"], "NumberOfResolutions": 1}),
-                            (methods.ANTS, {"reg_iterations": [5], "aff_iterations": [20], "aff_shrink_factors": [2],
+    for settings, quick in ((elastix.ELASTIX, {"stages": ["translation"], "NumberOfResolutions": 1}),
+                            (ants.ANTS, {"reg_iterations": [5], "aff_iterations": [20], "aff_shrink_factors": [2],
                                             "aff_smoothing_sigmas": [1]}),
-                            (methods.ITK, {stage: {"shrink": [2, 1], "sigma": [1.0, 0.0], "iterations": iterations}
+                            (itk_v4.ITK, {stage: {"shrink": [2, 1], "sigma": [1.0, 0.0], "iterations": iterations}
                                            for stage, iterations in (("affine", [40, 20]), ("bspline", bspline))}),
-                            (methods.ITK_METRICS["dsir"], {"features": "mind"}),
-                            (methods.SITK["affine"], {"percentage": 1.0, "shrink": [2, 1], "sigmas mm": [2, 0]}),
-                            (methods.SITK["bspline"], {"percentage": 1.0, "shrink": [2], "sigmas mm": [0],
+                            (itk_v4.ITK_METRICS["dsir"], {"features": "mind"}),
+                            (simpleitk.SITK["affine"], {"percentage": 1.0, "shrink": [2, 1], "sigmas mm": [2, 0]}),
+                            (simpleitk.SITK["bspline"], {"percentage": 1.0, "shrink": [2], "sigmas mm": [0],
                                                        "iterations": 2})):
         for key, value in quick.items():
             monkeypatch.setitem(settings, key, value)
@@ -97,12 +98,12 @@ def test_a_known_shift_is_found_in_its_direction(name, monkeypatch):
 def test_convexadam_needs_one_grid():
     _requires("convexAdam")
     with pytest.raises(ValueError, match="one grid"):
-        methods.convexadam(_blobs((12, 12, 12)), _blobs((12, 12, 14)))
+        convexadam.convexadam(_blobs((12, 12, 12)), _blobs((12, 12, 14)))
 
 
 def test_elastix_is_told_what_the_settings_say():
     _requires("itk-elastix")
-    parameters = methods.elastix_parameters()
+    parameters = elastix.elastix_parameters()
     maps = [dict(parameters.GetParameterMap(k)) for k in range(parameters.GetNumberOfParameterMaps())]
     assert [m["Transform"][0] for m in maps] == ["EulerTransform", "AffineTransform", "BSplineTransform"]
     assert [m["Metric"][0] for m in maps] == ["AdvancedMattesMutualInformation"] * 3
@@ -110,7 +111,7 @@ def test_elastix_is_told_what_the_settings_say():
     assert [m["NumberOfResolutions"][0] for m in maps] == ["4"] * 3
     assert float(maps[2]["FinalGridSpacingInPhysicalUnits"][0]) == 10
     assert [m["MaximumNumberOfIterations"][0] for m in maps] == ["256", "256", "500"]
-    parameters = methods.elastix_parameters(methods.ELASTIX_NMI)
+    parameters = elastix.elastix_parameters(elastix.ELASTIX_NMI)
     maps = [dict(parameters.GetParameterMap(k)) for k in range(parameters.GetNumberOfParameterMaps())]
     assert [m["Metric"][0] for m in maps] == ["NormalizedMutualInformation"] * 3
     assert "TransformBendingEnergyPenalty" in maps[2]["Metric"]
@@ -132,7 +133,7 @@ def transforms(tmp_path):
 
 def test_ants_points_pass_the_warp_first(transforms):
     files, geometry, affine, warp = transforms
-    field = methods.ants_displacement(files, geometry)
+    field = ants.ants_displacement(files, geometry)
     for x, y, z in ((0, 0, 0), (7, 2, 5), (3, 6, 1)):
         point = np.array(field.TransformIndexToPhysicalPoint((x, y, z)))
         expected = np.array(affine.TransformPoint(point + warp[z, y, x])) - point
@@ -141,14 +142,14 @@ def test_ants_points_pass_the_warp_first(transforms):
 
 def test_ants_itself_moves_points_the_same(transforms):
     _requires("antspyx")
-    import ants
+    import ants as antspyx
     import pandas
 
     files, geometry, *_ = transforms
-    field = methods.ants_displacement(files, geometry)
+    field = ants.ants_displacement(files, geometry)
     indices = [(1, 1, 1), (6, 2, 4), (3, 5, 1)]
     points = np.array([field.TransformIndexToPhysicalPoint(i) for i in indices])
-    moved = ants.apply_transforms_to_points(3, pandas.DataFrame(points, columns=["x", "y", "z"]), files)
+    moved = antspyx.apply_transforms_to_points(3, pandas.DataFrame(points, columns=["x", "y", "z"]), files)
     np.testing.assert_allclose(moved.to_numpy()[:, :3] - points, [field[i] for i in indices], atol=1e-3)
 
 
