@@ -251,8 +251,9 @@ PRESETS: dict[str, dict[str, Any]] = {
                    DeformableLevel(1, 4, 80)),
     },
 }
-#: What `features` "nmi" changes of any preset.
-STATISTICAL: dict[str, Any] = {"discrete": False, "regularisation": 0.7, "tolerance": 3e-4}
+#: What `features` "nmi" changes of any preset: there is nothing to search with, and its loss falls by a tenth where
+#: that of descriptors falls by half, so that a level would end too soon.
+STATISTICAL: dict[str, Any] = {"discrete": False, "tolerance": 3e-4}
 
 
 def _require(holds: bool, name: str, expected: str, got: Any) -> None:

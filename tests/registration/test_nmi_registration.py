@@ -147,9 +147,8 @@ def test_what_comes_with_nmi():
     settings = Settings.from_preset("accurate", features="nmi")
     others = Settings.from_preset("accurate", features="dns")
     assert (settings.discrete, others.discrete) == (False, True)
-    assert settings.regularisation < others.regularisation and settings.tolerance < others.tolerance
-    assert settings.levels == others.levels
-    assert Settings.from_preset(features="nmi", regularisation=3.0).regularisation == 3.0
+    assert settings.tolerance < others.tolerance and settings.levels == others.levels
+    assert Settings.from_preset(features="nmi", tolerance=0.01).tolerance == 0.01
 
 
 @pytest.mark.parametrize("options, sentence", [
