@@ -243,7 +243,7 @@ def relative(values) -> np.ndarray:
     return (values - values.min()) / max(float(np.ptp(values)), 1e-30)
 
 
-def draw(found: dict[str, dict], title: str, file: pathlib.Path, dpi: float = 100) -> None:
+def draw(found: dict[str, dict], title: str, file: pathlib.Path) -> None:
     """Curves of each kind, and below the planes of shifts, from 0 (least, blue) to 1, of every loss."""
     from matplotlib.figure import Figure
 
@@ -261,7 +261,7 @@ def draw(found: dict[str, dict], title: str, file: pathlib.Path, dpi: float = 10
         axes.imshow(relative(one["plane"]), origin="lower", extent=(-reach, reach, -reach, reach), cmap="viridis")
         axes.plot(0, 0, "r+")
         axes.set(title=name, xlabel="shift along x, voxels", ylabel="along y")
-    figure.savefig(file, dpi=dpi)
+    figure.savefig(file, dpi=100)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

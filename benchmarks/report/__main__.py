@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
-import shutil
 import sys
 from collections.abc import Sequence
 
 from benchmarks.report import collect, page
+from benchmarks.report.figures import shrink
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -48,9 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures.mkdir(parents=True, exist_ok=True)
     for name, file in pictures.items():
         if f"](figures/{name})" in made.text:
-            shutil.copyfile(file, figures / name)
+            shrink(file, figures / name)
     for name, draw in made.figures.items():
         draw(figures / name)
+        shrink(figures / name, figures / name)
     for file, text in texts.items():
         file.write_text(text, encoding="utf-8")
         print(f"wrote {file}")

@@ -61,5 +61,12 @@ def accuracy(lines: Sequence[dict], methods: Sequence[str], starts: Mapping[str,
         label.set_color(colour)
         label.set_fontweight("bold" if method == "pymasr" else "normal")
     figure.supxlabel("mean TRE, mm [95 %]; dashed: at the start", fontsize=9)
-    # PNG would name the version of Matplotlib
-    figure.savefig(file, dpi=110, facecolor="white", metadata={"Software": None})
+    figure.savefig(file, dpi=110, facecolor="white")
+
+
+def shrink(file: pathlib.Path, target: pathlib.Path) -> None:
+    """The PNG `file` in at most 256 colours, without what it says of the program that made it."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, format="PNG", optimize=True)

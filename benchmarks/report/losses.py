@@ -24,7 +24,7 @@ def landscapes(result: collect.Result, tag: str) -> Section:
     for appearance in dict.fromkeys(row["appearance"] for row in rows):
         mine = [row for row in rows if row["appearance"] == appearance]
         figures[f"landscapes-{appearance}{tag}.png"] = functools.partial(
-            benchmark.draw, {row["loss"]: row for row in mine}, mine[0]["name"], dpi=75)
+            benchmark.draw, {row["loss"]: row for row in mine}, mine[0]["name"])
     lines = [(row["appearance"], f"`{row['loss']}`",
               *(f"{row[kind]['capture']:.1f} / {row[kind]['false_minima']:.1f} / {row[kind]['minimum']:.1f}"
                 for kind in benchmark.KINDS),
@@ -54,9 +54,13 @@ def discriminability(result: collect.Result, tag: str) -> Section:
               number(row["within_1"], 1), number(row["within_2"], 1), number(row["contrast"], 2))
              for row in result.rows]
     blocks = ["How a point of one image is found in the other by the similarity of its descriptor alone.",
-              table(("pair", "descriptor", "queries", "median rank", "within 1 voxel", "within 2", "contrast"), lines,
-                    texts=2)]
-    return Section("Discriminability", blocks)
+              table(("pair", "descriptor", "queries", "median rank", "within 1 voxel, %", "within 2, %", "contrast"),
+                    lines, texts=2)]
+    near = {name: float(np.mean([row["within_1"] for row in result.rows if row["descriptor"] == name]))
+            for name in dict.fromkeys(row["descriptor"] for row in result.rows)}
+    return Section("Discriminability", blocks, [
+        "The most alike of the voxels around the right one is it or a neighbour, in percent of the points: "
+        f"{', '.join(f'{share:.0f} by `{name}`' for name, share in near.items())}."])
 
 
 def descriptors(result: collect.Result, tag: str) -> Section:

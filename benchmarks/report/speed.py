@@ -13,6 +13,8 @@ SCALING = collect.Form(("rows", "fits"), ("what", "voxels", "threads"))
 BATCH = collect.Form(("pairs", "size", "features", "preset", "pairs_per_minute", "load_before", "ratio"))
 LARGE = collect.Form(("size", "features", "feature_memory_gib", "seconds", "tre_start", "tre", "peak_memory_gib"))
 ITK_METRIC = collect.Form(("rows", "shape", "threads"), ("transform", "metric", "cpu_ms", "wall_ms", "cpu_ratio"))
+#: What scaling fits, and how it is called in the table.
+QUANTITIES = {"seconds": "exponent of seconds", "extra_mib": "of extra memory"}
 
 
 def size(shape: list[int]) -> str:
@@ -49,11 +51,12 @@ def _fastest(rows: list[dict]) -> list[str]:
 
 
 def scaling(result: collect.Result, tag: str) -> Section:
-    lines = [(fit["what"], str(fit["threads"]), fit["quantity"], number(fit["exponent"], 2))
-             for fit in result.content["fits"]]
+    fits = {(fit["what"], fit["threads"], fit["quantity"]): fit["exponent"] for fit in result.content["fits"]}
+    lines = [(what, str(threads), *(number(fits.get((what, threads, quantity)), 2) for quantity in QUANTITIES))
+             for what, threads in dict.fromkeys((what, threads) for what, threads, _ in fits)]
     sizes = sorted({row["voxels"] for row in result.rows})
     blocks = [f"Time and memory from {sizes[0]} to {sizes[-1]} voxels; exponents of fits to the logarithms, 1 where "
-              "twice the voxels take twice as much.", table(("what", "threads", "quantity", "exponent"), lines)]
+              "twice the voxels take twice as much.", table(("what", "threads", *QUANTITIES.values()), lines)]
     lacking = [f"{row['what']}, {row['voxels']} voxels, threads {row['threads']}: "
                f"{row['failure'] if 'failure' in row else row.get('skipped', 'no reason given')}"
                for row in result.rows if "seconds" not in row]

@@ -4,7 +4,9 @@ and README are those of the committed results."""
 import json
 import pathlib
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import accuracy as accuracy_benchmark
 from benchmarks import landscapes
@@ -66,7 +68,8 @@ def results(tmp_path):
         told = content if name == "comparison" else {"date": "2026-01-03T00:00:00+00:00", **HEAD, "benchmark": name,
                                                      **content}
         (folder / f"{name}.json").write_text(json.dumps(told))
-    (folder / "figures" / "discriminability-ct-mr.png").write_bytes(b"a map")
+    colours = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    Image.fromarray(colours).save(folder / "figures" / "discriminability-ct-mr.png")
     (folder / "figures" / "unknown.png").write_bytes(b"of no benchmark")
     (folder / "broken.json").write_text("{")
     (folder / "old.json").write_text(json.dumps({"date": "2025", "rows": []}))
@@ -101,6 +104,7 @@ def test_a_page_of_all_that_was_measured(results, capsys):
     assert "- `elastix`, procedural ct-mr large 3: the process | ended with status -9" in text
     assert "1 of 40 registrations failed" in text and "in the tables: `convexadam`" in text
     assert "Not measured: warp planar, 8x8x8: AssertionError: differs" in text
+    assert "in percent of the points: 81 by `dsir`" not in head and "| dns | 1 | 1.02 | - |" in text
     assert "1 of 3 not measured" in text and "- warp, 4096 voxels, threads 1: killed" in text
     assert "- `broken.json`: cannot be read" in text and "`old.json`: of an earlier form" in text
     assert "report: broken.json is left out: cannot be read" in capsys.readouterr().err
