@@ -55,8 +55,8 @@ def make(results: Sequence[collect.Result], left_out: Mapping[str, str], picture
 
     Args:
         left_out: files that were not read, with the reason.
-        pictures: file names of what was drawn when it was measured; a section shows those that begin with the name of
-            its benchmark.
+        pictures: file names of what was drawn when it was measured. A section that draws nothing itself, of the newest
+            machine, shows those that begin with the name of its benchmark.
     """
     sections = []
     for benchmark in SECTIONS:
@@ -75,8 +75,10 @@ def make(results: Sequence[collect.Result], left_out: Mapping[str, str], picture
         blocks += [f"## {section.title}" + (f", {result.machine}" if _several(results, result) else ""),
                    source(result), *section.blocks]
         blocks += [f"![{section.title}](figures/{name})" for name in section.figures if (main or ("",))[0] != name]
-        blocks += [f"![{section.title}](figures/{name})" for name in pictures
-                   if name.startswith(f"{result.benchmark}-") and name not in section.figures]
+        newest = next(other for other in results if other.benchmark == result.benchmark) is result
+        if newest and not section.figures:
+            blocks += [f"![{section.title}](figures/{name})" for name in pictures
+                       if name.startswith(f"{result.benchmark}-")]
     if left_out:
         blocks += ["## Not on this page", bullets(
             f"{code(sorted(name for name in left_out if left_out[name] == reason))}: {reason}."

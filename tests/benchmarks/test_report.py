@@ -148,7 +148,8 @@ def test_later_rows_take_the_place_of_earlier_ones_and_machines_stay_apart(resul
     assert len(found[0].rows) == len(found[1].rows)
     assert [r["tre"] for r in found[0].rows if (r["method"], r["name"]) == ("ants", better["name"])] == [0.25]
     assert [name for name, *_ in found[0].files] == ["comparison.json", "later.json"]
-    text = page.make(found, {}).text
+    text = page.make(found, {}, ["accuracy-3.png"]).text
+    assert "accuracy-3.png" not in text  # left from other results
     assert "## Accuracy, Another, 2 cores" in text and "figures/accuracy-2.png" in text
 
 
