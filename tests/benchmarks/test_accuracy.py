@@ -65,7 +65,7 @@ def test_voxels_along_the_array_become_lps_mm():
 
 
 @pytest.mark.parametrize("name", ["convexadam", "elastix", "ants", "pymasr-mind", "itk-mattes", "itk-dsir",
-                                  "simpleitk-mi", "simpleitk-dsir", "elastix-masr"])
+                                  "simpleitk-mi", "elastix-masr"])
 def test_a_known_shift_is_found_in_its_direction(name, monkeypatch):
     for package in methods.METHODS[name].packages:
         _requires(package)
@@ -81,7 +81,6 @@ def test_a_known_shift_is_found_in_its_direction(name, monkeypatch):
                             (elastix.ELASTIX_MASR, {"stages": ["translation"], "NumberOfResolutions": 1,
                                                     "features": "mind", "channels": 4}),
                             (itk_v4.ITK_METRICS["dsir"], {"features": "mind"}),
-                            (simpleitk.SITK_DSIR, {"features": "mind"}),
                             (simpleitk.SITK["affine"], {"percentage": 1.0, "shrink": [2, 1], "sigmas mm": [2, 0]}),
                             (simpleitk.SITK["bspline"], {"percentage": 1.0, "shrink": [2], "sigmas mm": [0],
                                                        "iterations": 2})):
