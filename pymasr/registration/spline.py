@@ -10,6 +10,10 @@ import torch
 from pymasr import numerics, ops
 from pymasr.geometry import Geometry
 
+#: Sum of the squared weights that a control point has in the positions of a fit, below which it follows its neighbours,
+#: and how much that counts: what little those positions say would come out many times as large, along each axis.
+HARDLY_SEEN, STIFF = 0.05, 0.1
+
 
 @dataclass(frozen=True)
 class Spline:
@@ -89,7 +93,9 @@ def _solution(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
     if len(basis) == 1:
         return np.repeat(values, basis.shape[1], axis=0)
     bending = np.diff(np.eye(basis.shape[1]), 2, axis=0)
-    return np.linalg.solve(basis.T @ basis + 1e-4 * bending.T @ bending, basis.T @ values)
+    seen = np.square(basis).sum(0)
+    stiff = np.where(np.minimum(seen[:-2], seen[2:]) < HARDLY_SEEN, STIFF, 1e-4)
+    return np.linalg.solve(basis.T @ basis + (bending.T * stiff) @ bending, basis.T @ values)
 
 
 def _along_axes(matrices: list[np.ndarray], field: torch.Tensor) -> torch.Tensor:

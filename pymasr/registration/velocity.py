@@ -64,13 +64,15 @@ class Velocities:
         v <- v + (d - exp(v))."""
         to_lattice = torch.linalg.inv(self._maps[0]).numpy() / self.comparisons[0][0].spacing
         goal = displacement.dense(to_lattice, self._lattice)
-        spline = Spline.zero(self._lattice, self._spacing[0], goal.device)
+        # at every point of the lattice: what a coarser spline lacks would be fitted again and again, and pile up in the
+        # control points that hardly a voxel sees
+        velocity = Spline.zero(self._lattice, 1, goal.device)
         for _ in range(LOGARITHM_STEPS if bool(goal.any()) else 0):
-            self._set(spline.control)
+            self._set(velocity.control, velocity.spacing)
             missing = Spline.fitted(self._lattice.spacing[0] * (goal - self._flow(1)), self._lattice, self._lattice,
-                                    spline.spacing)
-            spline = replace(spline, control=spline.control + missing.control)
-        return spline
+                                    velocity.spacing)
+            velocity = replace(velocity, control=velocity.control + missing.control)
+        return self.refitted(velocity)
 
     def refitted(self, spline: Spline) -> Spline:
         """The velocity of another level, on the lattice of this one."""
@@ -97,9 +99,10 @@ class Velocities:
         control = _sharpened(_map(self._maps[0] * self.comparisons[0][0].spacing, self._flow(1)))
         return Spline(control, self._ratio, self._grid)
 
-    def _set(self, control: torch.Tensor) -> None:
-        ops.bspline_upsample(control / self._lattice.spacing[0], self._lattice.shape, self._spacing,
-                             out=self._velocity)
+    def _set(self, control: torch.Tensor, spacing: int | None = None) -> None:
+        """The velocity of control points, as far apart as those of the level by default, in points of the lattice."""
+        spacing = (spacing,) * 3 if spacing else self._spacing
+        ops.bspline_upsample(control / self._lattice.spacing[0], self._lattice.shape, spacing, out=self._velocity)
         largest = math.sqrt(float(self._velocity.square().sum(0).max()))
         self._squarings = max(0, math.ceil(math.log2(max(largest, 1e-30) / LARGEST_STEP)))
 
