@@ -25,7 +25,7 @@ PACKAGED: dict[str, str] = {
     "masr-find": "ce4c6b7309f4909d9f56e48a59478c1411fe2a5a738230be828e21272413acb1",
 }
 #: The same of registration networks.
-REGISTRATION: dict[str, str] = {"registration": "b76c2008bfd8a2ea34b46cf6d87ed4438b260a38e5a214ca5101b1fe8cb6f51b"}
+REGISTRATION: dict[str, str] = {"registration": "0ca902f6d2662cdb8d32125c46710548bbc43c82d18bbb07f6e6029614da6dec"}
 FOLDER = pathlib.Path(__file__).parent / "weights"
 #: What the network was trained to get; the feature extractor sees to it.
 INPUT = {"intensities": "percentiles 1 to 99 of the foreground to [0, 1]", "spacing": "isotropic voxels, of any size"}

@@ -95,6 +95,8 @@ class Comparison:
             every step.
         noise: standard deviation of the noise of the noisier image at the finest level.
         smoothing: standard deviation in voxels of the smoothing at every level; None derives it from the noise.
+        settling: whether the place is found already. Then those that have learnt count, beside the others, only as far
+            as there is noise to see through: they know a place from others, which the others need not.
     """
 
     terms: tuple[Term, ...]
@@ -102,11 +104,13 @@ class Comparison:
     memory: float = math.inf
     noise: float = 0.0
     smoothing: float | None = 0.0
+    settling: bool = False
 
     def __post_init__(self):
-        if all(term.descriptor.smoothed for term in self.terms):
+        if len({term.descriptor.smoothed for term in self.terms}) < 2:
             return
-        weights = [term.weight * (1 - self._noisiness if term.descriptor.smoothed else 1) for term in self.terms]
+        shares = {True: 1 - self._noisiness, False: self._noisiness if self.settling else 1.0}
+        weights = [term.weight * shares[term.descriptor.smoothed] for term in self.terms]
         object.__setattr__(self, "terms", tuple(replace(term, weight=weight)
                                                 for term, weight in zip(self.terms, weights) if weight > 0))
 

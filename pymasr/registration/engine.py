@@ -164,7 +164,9 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
         noise = max(map(noise_level, values.values())) if settings.smoothing is None else 0.0
         comparison, finding = (
             Comparison(terms_of(features), getattr(torch, settings.storage), settings.feature_memory * 2**30, noise,
-                       settings.smoothing) for features in (settings.features, settings.global_features))
+                       settings.smoothing, settling)
+            for features, settling in ((settings.features, settings.method == "network+optimise"),
+                                       (settings.global_features, False)))
         if settings.transform != "deformable" or settings.method == "network":
             # one descriptor decides, and says how well it went
             comparison = finding

@@ -9,6 +9,7 @@ from pymasr import ops
 from pymasr.errors import InputError
 from pymasr.geometry import voxel_matrix
 from pymasr.models import RegistrationNet, packaged
+from pymasr.models.inference import chosen_precision
 from pymasr.models.registration import LEAST
 from pymasr.registration.grids import Volume
 from pymasr.registration.spline import Spline
@@ -40,7 +41,9 @@ def network_start(fixed: Volume, moving: Volume, transform: np.ndarray, weights:
                          "optimise")
     matrix = torch.from_numpy(voxel_matrix(fixed.geometry, moving.geometry, transform))
     brought = ops.warp(moving.array, matrix=matrix, shape=shape)
-    field = network(fixed.array[None], brought[None], updates)[0]
+    precision = chosen_precision("auto", fixed.device)
+    with torch.autocast(fixed.device.type, precision, enabled=precision is not torch.float32):
+        field = network(fixed.array[None], brought[None], updates)[0].float()
     # voxels of the fixed grid -> mm along the axes of the moving grid
     turn = (matrix[:, :3] * moving.geometry.spacing[0]).float()
     field = torch.stack([sum(float(turn[i, k]) * field[k] for k in range(3)) for i in range(3)])

@@ -93,8 +93,10 @@ class Settings:
     `refinement`)."""
     network: str = "registration"
     """Weights of that network: a name of packaged ones, or a .safetensors file of one's own training."""
-    refinement: tuple[DeformableLevel, ...] = (DeformableLevel(1, 4, 20),)
-    """Resolutions of the optimisation that follows the network, as `levels`."""
+    refinement: tuple[DeformableLevel, ...] = (DeformableLevel(2, 4, 40), DeformableLevel(1, 8, 20),
+                                               DeformableLevel(1, 4, 20))
+    """Resolutions of the optimisation that follows the network, as `levels`. As the network has found the place, "masr"
+    is "dns" alone then where the images are quiet, and "dsir" comes in with their noise."""
     affine: bool = True
     """Whether an affine transform is sought before the deformation; False only with `transform` "deformable", for
     images that are aligned but for the deformation."""

@@ -11,8 +11,10 @@ from test_engine import GRIDS, QUICK
 
 from pymasr import cli
 from pymasr.errors import InputError
+from pymasr.features import Dsir, IntensityDNS, Mind, parse
 from pymasr.models import RegistrationNet, packaged
 from pymasr.registration import Settings, register_images
+from pymasr.registration.comparison import Comparison
 
 NETWORK = dataclasses.replace(QUICK, method="network")
 
@@ -51,7 +53,16 @@ def test_an_optimisation_goes_on_from_there(weights):
     errors = [phantom.errors(solution, fixed, moving, bent)[1] for solution in (one, both)]
     assert errors[1] < 0.7 * errors[0]
     assert [s["name"] for s in both.stages][-2:] == ["network", "deformable"]
-    assert {entry["level"] for entry in both.history if entry["stage"] == "deformable"} == {1}
+    assert {entry["level"] for entry in both.history if entry["stage"] == "deformable"} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("noise, features, expected", [
+    (0.0, "masr", {"dns": 0.75}), (0.035, "masr", {"dsir": 0.125, "dns": 0.375}), (0.1, "masr", {"dsir": 0.25}),
+    (0.0, "dsir", {"dsir": 1.0}), (0.0, "mind + dns", {"mind": 1.0, "dns": 1.0})])
+def test_what_has_been_found_settles_by_what_the_noise_asks_for(noise, features, expected):
+    names = {Dsir: "dsir", IntensityDNS: "dns", Mind: "mind"}
+    comparison = Comparison(parse(features), noise=noise, smoothing=None, settling=True)
+    assert {names[type(term.descriptor)]: pytest.approx(term.weight) for term in comparison.terms} == expected
 
 
 def test_masks_are_warned_of(weights):
