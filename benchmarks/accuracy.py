@@ -206,7 +206,7 @@ def values(rows: Iterable[dict], method: str, group: str, column: str) -> dict[s
 def summary(rows: Sequence[dict]) -> list[dict]:
     """A line for each group and method, in their order: ``cases`` that there are, ``failed`` among them, an
     :class:`~benchmarks.intervals.Interval` for each of :data:`COLUMNS` (None where no case has a value), median
-    ``seconds``, ``memory`` at most, MiB."""
+    ``seconds`` and ``cpu_seconds``, ``memory`` at most, MiB."""
     lines = []
     for group, method in dict.fromkeys((r["group"], r["method"]) for r in rows):
         mine = [r for r in rows if (r["method"], r["group"]) == (method, group)]
@@ -215,7 +215,8 @@ def summary(rows: Sequence[dict]) -> list[dict]:
             found = list(values(mine, method, group, column).values())
             line[column] = intervals.mean_interval(found) if found else None
         timed = [r for r in mine if "seconds" in r]
-        line["seconds"] = float(np.median([r["seconds"] for r in timed])) if timed else None
+        for column in ("seconds", "cpu_seconds"):
+            line[column] = float(np.median([r[column] for r in timed])) if timed else None
         line["memory"] = max((r["peak_memory_mib"] for r in timed), default=None)
         lines.append(line)
     return sorted(lines, key=lambda line: list(dict.fromkeys(r["group"] for r in rows)).index(line["group"]))
@@ -313,12 +314,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.submission and not chosen.dataset:
         parser.error("--submission needs --dataset")
     try:
+        measure.require_writable(chosen.output)
         found = choose(chosen)
         if chosen.submission:
             for case in found:  # before hours are spent
                 submission.file_name(case.fixed.image.name, case.moving.image.name)
         before = measure.earlier(chosen.output if chosen.resume else None, "name", "rows", "interleaved")
-    except (FileNotFoundError, ValueError, InputError) as error:
+    except (OSError, ValueError, InputError) as error:
         print(f"accuracy: {error}", file=sys.stderr)
         return 1
     if not found:

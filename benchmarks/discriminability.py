@@ -144,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in chosen.descriptors:
             if name != "intensity":
                 parse(name)
-    except InputError as error:
+        measure.require_writable(chosen.output)
+    except (OSError, InputError) as error:
         print(f"discriminability: {error}", file=sys.stderr)
         return 1
     rows = []
@@ -156,6 +157,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.figures:
             draw(pair, volumes, typical(pair.fixed, pair.mask),
                  chosen.figures / f"discriminability-{pair.name.replace(' ', '-')}.png")
+    if not rows:
+        print(f"discriminability: there is nothing to compare: no appearances, and no pairs in {chosen.data}",
+              file=sys.stderr)
+        return 1
     show(rows, Console(width=None if sys.stdout.isatty() else 150))
     if chosen.output:
         measure.save(chosen.output, {**measure.environment(), "benchmark": "discriminability",

@@ -195,6 +195,15 @@ def commit() -> str | None:
         return None
 
 
+def require_writable(*files: pathlib.Path | None) -> None:
+    """Raise OSError, before hours are spent, where a file (or a folder of figures) cannot be made; None is none."""
+    for file in files:
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if file.is_dir() or not os.access(file.parent, os.W_OK):
+                raise OSError(f"{file} cannot be written: it is a folder, or lies in one that cannot be written to")
+
+
 def save(file: pathlib.Path, result: dict) -> None:
     """Write results as JSON, whole or not at all; directories on the way are made."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -208,9 +217,14 @@ def earlier(file: pathlib.Path | None, key: str, *lists: str) -> dict:
     seconds would be mixed, or where rows have no `key`."""
     if file is None or not file.exists():
         return {name: [] for name in lists}
-    found = json.loads(file.read_text(encoding="utf-8"))
-    if found.get("machine") != machine():
-        raise ValueError(f"{file} was measured on another machine, {found.get('machine')}: choose another file")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
+    if not isinstance(found, dict) or "machine" not in found:
+        raise ValueError(f"{file} holds no results: choose another file")
+    if found["machine"] != machine():
+        raise ValueError(f"{file} was measured on another machine, {found['machine']}: choose another file")
     if not all(key in row for name in lists for row in found.get(name, [{}])):
         raise ValueError(f"{file} is of an earlier form, its rows have no {key}s: choose another file")
     return {name: found[name] for name in lists}

@@ -231,8 +231,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.resume and chosen.output is None:
         parser.error("--resume needs --output")
     try:
+        measure.require_writable(chosen.output)
         rows = measure.earlier(chosen.output if chosen.resume else None, "what", "rows")["rows"]
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"scaling: {error}", file=sys.stderr)
         return 1
     result = {**measure.environment(), "benchmark": "scaling", "versions": runtime.versions(),

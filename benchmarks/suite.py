@@ -60,6 +60,8 @@ STEPS = (
     Step("hardness", quick=None, without_pairs=None),
     Step("starts", quick=None, without_pairs=None),
     Step("scaling", figures=True, resumes=True),
+    Step("itk_metric", quick=None),
+    Step("large", quick=None, without_pairs=()),
     Step("accuracy", without_pairs=("--cases", "procedural"), resumes=True),
 )
 

@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"report: {name} is left out: {reason}", file=sys.stderr)
         figures = chosen.page.parent / "figures"
         pictures = {file.name: file for folder in chosen.results for file in sorted(folder.rglob("figures/*.png"))}
-        made = page.make(results, left_out, sorted({*pictures, *(file.name for file in figures.glob("*.png"))}))
+        brought = {name.partition("-")[0] for name in pictures}  # in place of those of earlier results
+        kept = {file.name for file in figures.glob("*.png") if file.name.partition("-")[0] not in brought}
+        made = page.make(results, left_out, sorted({*pictures, *kept}))
         texts = {chosen.page: made.text, chosen.readme: page.readme(
             chosen.readme.read_text(encoding="utf-8"), made, os.path.relpath(chosen.page.parent, chosen.readme.parent))}
     except (OSError, ValueError) as error:
@@ -44,17 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if chosen.check:
         return check(texts, [figures / name for name in made.figures])
-    if made.figures or pictures:
+    try:
         figures.mkdir(parents=True, exist_ok=True)
-    for name, file in pictures.items():
-        if f"](figures/{name})" in made.text:
-            shrink(file, figures / name)
-    for name, draw in made.figures.items():
-        draw(figures / name)
-        shrink(figures / name, figures / name)
-    for file, text in texts.items():
-        file.write_text(text, encoding="utf-8")
-        print(f"wrote {file}")
+        for name, file in pictures.items():
+            if f"](figures/{name})" in made.text:
+                shrink(file, figures / name)
+        for name, draw in made.figures.items():
+            draw(figures / name)
+            shrink(figures / name, figures / name)
+        for file, text in texts.items():
+            file.write_text(text, encoding="utf-8")
+            print(f"wrote {file}")
+    except OSError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -72,10 +72,10 @@ def start(rows: Sequence[dict], group: str) -> float | None:
 
 def ordered(rows: Sequence[dict]) -> list[str]:
     """Methods, the one that ends nearest to the truth first: by the difference from the reference over the cases that
-    both have, or by the mean where there is no reference; those without a value last."""
+    both have. Those without such a case come last, by name."""
     names = sorted({r["method"] for r in rows})
     found = {name: over_all(rows, name) for name in names}
-    reference = found.get(REFERENCE) or {case: 0.0 for values in found.values() for case in values}
+    reference = found.get(REFERENCE, {})
 
     def place(name: str) -> tuple[float, str]:
         common = [found[name][case] - reference[case] for case in found[name] if case in reference]
@@ -85,12 +85,19 @@ def ordered(rows: Sequence[dict]) -> list[str]:
 
 
 def overview(lines: Sequence[dict], methods: Sequence[str]) -> str:
-    """Methods x families."""
-    cells = {(line["method"], line["group"]): line for line in lines}
-    groups = [g for g in dict.fromkeys(line["group"] for line in lines)
-              if any(line["tre"] for line in lines if line["group"] == g)]
+    """Methods x families; a mean over fewer cases than there are says so."""
+    cells = {(line["method"], line["group"]): line["tre"] for line in lines if line["tre"]}
+    groups = [g for g in dict.fromkeys(line["group"] for line in lines) if any(group == g for _, group in cells)]
+    most = {g: max(tre.count for (_, group), tre in cells.items() if group == g) for g in groups}
+
+    def cell(method: str, group: str) -> str:
+        tre = cells.get((method, group))
+        if tre is None:
+            return "-"
+        return str(tre) if tre.count == most[group] else f"{tre} ({tre.count} of {most[group]})"
+
     return table(("method", *groups, "failed"), [
-        (f"`{method}`", *(str(cells[method, g]["tre"] or "-") if (method, g) in cells else "-" for g in groups),
+        (f"`{method}`", *(cell(method, g) for g in groups),
          str(sum(line["failed"] for line in lines if line["method"] == method))) for method in methods])
 
 
@@ -116,11 +123,12 @@ def group_table(rows: Sequence[dict], group: str, methods: Sequence[str]) -> str
     compared = [c for c in benchmark.COMPARED if any(column == c for _, column in differences)]
     columns = ("method", "cases", "failed", *(benchmark.COLUMNS[c] for c in shown),
                *(f"{benchmark.COLUMNS[c].removesuffix(', mm')} less `{REFERENCE}`'s" for c in compared),
-               "median s", "peak MiB")
+               "median s", "CPU s", "peak MiB")
     return table(columns, [
         (f"`{m}`", str(line["cases"]), str(line["failed"]),
          *(str(line[c] or "-") if c in benchmark.COMPARED else number(line[c] and line[c].mean) for c in shown),
-         *(differences.get((m, c), "-") for c in compared), number(line["seconds"], 2), number(line["memory"], 0))
+         *(differences.get((m, c), "-") for c in compared), number(line["seconds"], 2), number(line["cpu_seconds"], 2),
+         number(line["memory"], 0))
         for m in methods if (line := lines.get(m))])
 
 
@@ -153,14 +161,20 @@ def headlines(rows: Sequence[dict], methods: Sequence[str]) -> list[str]:
     mine, found = over_all(rows, REFERENCE), []
     if mine:
         found.append(f"`{REFERENCE}` ends {intervals.mean_interval(list(mine.values()))} mm from the truth, mean of "
-                     f"{len(mine)} cases{_from(rows, mine)}{_nearest(rows, mine, methods)}.")
+                     f"{len(mine)} cases{_from(rows, mine)}{_nearest(rows, mine, methods)}. "
+                     f"{_failed(rows, True)}")
+    else:
+        found.append(_failed(rows, False))
     ratio = intervals.paired_ratio(mine, over_all(rows, SAME_ENGINE))
     if ratio is not None:
         found.append(f"In the same engine, its mean TRE is {ratio} times that of NMI (`{SAME_ENGINE}`).")
-    failed = [r for r in rows if "failure" in r]
-    found.append(f"{len(failed)} of {len(rows)} registrations failed, "
-                 f"{sum(r['method'] == REFERENCE for r in failed)} of them by `{REFERENCE}`.")
     return found
+
+
+def _failed(rows: Sequence[dict], with_reference: bool) -> str:
+    failed = [r for r in rows if "failure" in r]
+    return f"{len(failed)} of {len(rows)} registrations failed" + (
+        f", {sum(r['method'] == REFERENCE for r in failed)} of them by `{REFERENCE}`." if with_reference else ".")
 
 
 def _from(rows: Sequence[dict], cases: dict[str, float]) -> str:
@@ -178,5 +192,5 @@ def _nearest(rows: Sequence[dict], mine: dict[str, float], methods: Sequence[str
     side = "farther off"
     if difference.mean < 0:
         side, difference = "nearer", intervals.paired_difference(mine, over_all(rows, name))
-    return (f"; of {len(others)} other tools `{name}` comes nearest, {difference} mm {side} on the "
+    return (f"; of {len(others)} methods of other tools `{name}` comes nearest, {difference} mm {side} on the "
             f"{difference.count} cases that both finished")

@@ -62,6 +62,10 @@ def read(file: pathlib.Path, forms: Mapping[str, Form]) -> dict:
     for name in ("date", "commit", "machine", *form.fields):
         if name not in content:
             raise ValueError(f"lacks {name!r}")
+    if not {"cpu", "cores"} <= set(content["machine"]):
+        raise ValueError("does not say on which machine it was measured")
+    if not content.get("rows", True):
+        raise ValueError("has no rows")
     for name in form.row_fields:
         if not all(name in row for row in content["rows"]):
             raise ValueError(f"has rows without {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 from benchmarks.report import collect
@@ -42,11 +43,12 @@ def _fastest(rows: list[dict]) -> list[str]:
     """On the largest size, with the fewest threads."""
     if not rows:
         return []
-    shape, threads = max((row["shape"], -row["threads"]) for row in rows)
-    found = [row["speedup"] for row in rows if (row["shape"], -row["threads"]) == (shape, threads)]
+    _, shape, threads = max((math.prod(row["shape"]), row["shape"], -row["threads"]) for row in rows)
+    found = [row["speedup_fresh"] for row in rows if (row["shape"], -row["threads"]) == (shape, threads)]
     least, most, median = (f"{value:.{0 if value >= 10 else 1}f}" for value in (
         min(found), max(found), statistics.median(found)))
-    return [f"The kernels are {least} to {most} times as fast as plain PyTorch (median {median}; {size(shape)} voxels, "
+    return [f"The kernels are {least} to {most} times as fast as plain PyTorch (median {median}; both into new "
+            f"results, {size(shape)} voxels, "
             f"{-threads} thread{'s' if threads < -1 else ''})."]
 
 

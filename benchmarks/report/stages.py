@@ -47,7 +47,7 @@ def network(result: collect.Result, tag: str) -> Section:
     one = result.content["one_pass"]
     blocks = [f"Mean TRE in mm by the size of the deformation, and the median time. One pass of the network alone "
               f"takes {np.median(one['seconds']):.2f} s at {'x'.join(map(str, one['shape']))} voxels, "
-              f"{result.content['threads']} threads.",
+              f"{result.content['threads']} threads, load {result.content['load_average']:.1f}.",
               table(("method", *levels, "seconds"), lines)]
     return Section("The registration network", blocks)
 

@@ -120,7 +120,8 @@ class RegistrationNet(nn.Module):
     ``net(fixed, moving)`` gives the displacement (N, 3, D, H, W), voxels, of images (N, 1, D, H, W) with intensities in
     [0, 1] as :func:`pymasr.features.normalise` makes them, on one grid of isotropic voxels: fixed voxel v is seen in
     the moving image at v + displacement[v]. No gradient goes to the images. ``net(fixed, moving, updates=1)`` takes so
-    many updates at half resolution in place of the config's: less time, a little less exact.
+    many updates, at least 1, at half resolution in place of the config's: less time, a little less exact. (The kinds of
+    MONAI have no updates.)
 
     Args:
         config: a :class:`RegistrationConfig`.
@@ -165,6 +166,8 @@ class RegistrationNet(nn.Module):
 
     def estimates(self, fixed: torch.Tensor, moving: torch.Tensor, updates: int | None = None) -> list[Estimate]:
         """What the levels find, from coarse to fine, of what :meth:`describe` gives; differentiable in the weights."""
+        if updates is not None and updates < 1:
+            raise InputError(f"updates must be at least 1, got {updates}")
         return self.body(fixed, moving, updates)
 
 

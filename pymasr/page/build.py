@@ -59,7 +59,10 @@ def _figures(report: dict[str, Any]) -> list[dict[str, str]]:
         return "undefined" if value is None else f"{value:.{digits}f}"
 
     error = report["inverse_error_mm"]
-    statistical = report.get("settings", {}).get("features") == NMI
+    settings = report.get("settings", {})
+    # one descriptor decides where nothing is optimised after the affine transform
+    globally = settings.get("transform") != "deformable" or settings.get("method") == "network"
+    statistical = settings.get("global_features" if globally else "features") == NMI
     compared = "2 - NMI of the intensities" if statistical else "difference of the descriptors"
     return [
         {"name": "Similarity", "value": number(report["similarity_after"], 3), "unit": "",

@@ -162,11 +162,12 @@ def register_images(fixed, moving, settings: Settings, *, fixed_mask=None, movin
             mask, support = _weights(fixed_weights, grid, mask)
         fixed_volume = Volume(grids.resample(values["fixed"], fixed.geometry, grid)[None], grid, mask, support)
         noise = max(map(noise_level, values.values())) if settings.smoothing is None else 0.0
+        # with a smoothing that was asked for nobody knows what noise there is to see through
+        settling = settings.method == "network+optimise" and settings.smoothing is None
         comparison, finding = (
             Comparison(terms_of(features), getattr(torch, settings.storage), settings.feature_memory * 2**30, noise,
                        settings.smoothing, settling)
-            for features, settling in ((settings.features, settings.method == "network+optimise"),
-                                       (settings.global_features, False)))
+            for features, settling in ((settings.features, settling), (settings.global_features, False)))
         if settings.transform != "deformable" or settings.method == "network":
             # one descriptor decides, and says how well it went
             comparison = finding

@@ -22,7 +22,8 @@ class NmiPair(Similarity):
     def compare(self, matrix, displacement=None, *, need_gradient=True, out=None):
         shape = self.fixed.geometry.shape
         weights = self._weights(matrix, displacement)
-        moves = (matrix if displacement is None else displacement).detach().requires_grad_(need_gradient)
+        moves = (matrix if displacement is None else displacement).detach().to(self.device)
+        moves.requires_grad_(need_gradient)
         with torch.set_grad_enabled(need_gradient):
             where = {"matrix": moves, "shape": shape} if displacement is None else {
                 "displacement": moves, "matrix": matrix}
