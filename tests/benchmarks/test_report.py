@@ -21,8 +21,8 @@ def row(method, level, number, **more):
     """A registration of a case, better or worse as the method is, and worse for higher numbers."""
     tre = METHODS[method] * (1 + 0.1 * number)
     return {"method": method, "name": f"procedural ct-mr {level} {number}", "group": f"procedural ct-mr {level}",
-            "level": level, "versions": {"itk": "5.4"}, "seconds": 2.0, "cpu_seconds": 3.0,
-            "peak_memory_mib": 300.0, "tre": tre, "tre_start": 4.0, "dice": {"mean": 0.7 - 0.1 * tre}, "dice_start": 0.2, "folded": 0.001,
+            "level": level, "versions": {"itk": "5.4"}, "seconds": 2.0, "cpu_seconds": 3.0, "peak_memory_mib": 300.0,
+            "tre": tre, "tre_start": 4.0, "dice": {"mean": 0.7 - 0.1 * tre}, "dice_start": 0.2, "folded": 0.001,
             "std_log_jacobian": 0.2, **more}
 
 
