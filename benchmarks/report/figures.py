@@ -5,6 +5,8 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
+#: Widest picture, pixels.
+WIDEST = 1000
 #: Colours of our default, of what else is ours, and of other tools.
 DEFAULT, OURS, OTHERS = "#0b5fa5", "#6fa8d6", "#6b6b6b"
 
@@ -65,8 +67,11 @@ def accuracy(lines: Sequence[dict], methods: Sequence[str], starts: Mapping[str,
 
 
 def shrink(file: pathlib.Path, target: pathlib.Path) -> None:
-    """The PNG `file` in at most 256 colours, without what it says of the program that made it."""
+    """The PNG `file` in at most 256 colours, at most :data:`WIDEST` wide, without what it says of the program that made
+    it."""
     from PIL import Image
 
     with Image.open(file) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, format="PNG", optimize=True)
+        image = image.convert("RGB")
+        image.thumbnail((WIDEST, image.height))
+        image.quantize(256, dither=Image.Dither.NONE).save(target, format="PNG", optimize=True)

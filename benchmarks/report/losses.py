@@ -35,18 +35,19 @@ def landscapes(result: collect.Result, tag: str) -> Section:
               f"back from shifts of {distances} voxels. The figures have the curves, and planes of shifts.",
               table(("pair", "loss", *(f"{kind}, {unit}" for kind, (_, unit) in benchmark.KINDS.items()),
                      "agreement"), lines, texts=2)]
-    return Section("Landscapes", blocks, _captured(rows), figures)
+    return Section("Landscapes", blocks, _downhill(rows), figures)
 
 
-def _captured(rows: Sequence[dict]) -> list[str]:
-    capture = {loss: float(np.mean([row["translation"]["capture"] for row in rows if row["loss"] == loss]))
-               for loss in dict.fromkeys(row["loss"] for row in rows)}
-    if "dsir" not in capture or len(capture) < 2:
+def _downhill(rows: Sequence[dict]) -> list[str]:
+    """From as far as the gradient was taken."""
+    far = list(rows[0]["agreement"])[-1]
+    cosine = {loss: float(np.mean([row["agreement"][far] for row in rows if row["loss"] == loss]))
+              for loss in dict.fromkeys(row["loss"] for row in rows)}
+    if "dsir" not in cosine or len(cosine) < 2:
         return []
-    others = ", ".join(f"{value:.1f} by `{loss}`" for loss, value in capture.items() if loss != "dsir")
-    return [f"A shift is found by going downhill from {capture['dsir']:.1f} voxels away by the learned descriptor "
-            f"(`dsir`), from {others}: means over {len({row['name'] for row in rows})} pairs, of "
-            f"{benchmark.SHIFTS[-1]} at most."]
+    others = ", ".join(f"{value:.2f} with `{loss}`" for loss, value in cosine.items() if loss != "dsir")
+    return [f"{far} voxels off, the cosine between the way downhill and the way back is {cosine['dsir']:.2f} with the "
+            f"learned descriptor (`dsir`), {others}: means over {len({row['name'] for row in rows})} pairs."]
 
 
 def discriminability(result: collect.Result, tag: str) -> Section:
