@@ -183,12 +183,14 @@ def _from(rows: Sequence[dict], cases: dict[str, float]) -> str:
 
 
 def _nearest(rows: Sequence[dict], mine: dict[str, float], methods: Sequence[str]) -> str:
-    """The best of the other tools, `methods` being in their order."""
+    """The best of the other tools, `methods` being in their order, that ran on at least half as many cases as any of
+    them: a case or two say little."""
     others = [(name, difference) for name in methods if not ours(name)
               and name != SAME_ENGINE and (difference := intervals.paired_difference(over_all(rows, name), mine))]
     if not others:
         return ""
-    name, difference = others[0]
+    most = max(difference.count for _, difference in others)
+    name, difference = next((name, difference) for name, difference in others if 2 * difference.count >= most)
     side = "farther off"
     if difference.mean < 0:
         side, difference = "nearer", intervals.paired_difference(mine, over_all(rows, name))
