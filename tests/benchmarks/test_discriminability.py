@@ -95,8 +95,12 @@ def test_what_is_wrong_or_lacking_is_said(tmp_path, capsys):
     assert discriminability.main(["--descriptors", "mnid"]) == 1
     assert "mnid" in capsys.readouterr().err
     arguments = ["--data", str(tmp_path), "--appearances", "--descriptors", "mind", "-o", str(tmp_path / "a.json")]
-    assert discriminability.main(arguments) == 0
-    assert "without the development scans" in capsys.readouterr().err
+    assert discriminability.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "without the development scans" in said and "there is nothing to compare" in said
+    assert not (tmp_path / "a.json").exists()
+    assert discriminability.main(["--quick", "-o", str(tmp_path)]) == 1
+    assert f"{tmp_path} cannot be written" in capsys.readouterr().err
 
 
 def test_landscapes_of_descriptors_have_no_spike_at_the_truth():
