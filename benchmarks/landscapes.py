@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmarks import measure, procedural
 from pymasr import ops, runtime
+from pymasr.errors import InputError
 from pymasr.features import normalise, parse
 from pymasr.training.synthetic import random_deformation
 
@@ -273,6 +274,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=pathlib.Path, help="JSON file for the numbers")
     parser.add_argument("--figures", type=pathlib.Path, metavar="DIR", help="where to write landscapes-PAIR.png")
     chosen = parser.parse_args(arguments)
+    try:
+        for name in chosen.losses:
+            if name != "nmi":
+                parse(name)
+        measure.require_writable(chosen.output)
+    except (OSError, InputError) as error:
+        print(f"landscapes: {error}", file=sys.stderr)
+        return 1
     rows = []
     table = Table(box=rich.box.SIMPLE_HEAD, title="capture range (false minima)")
     for column in ("pair", "loss", *(f"{kind}, {unit}" for kind, (_, unit) in KINDS.items()), "agreement"):

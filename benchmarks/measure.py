@@ -196,12 +196,15 @@ def commit() -> str | None:
 
 
 def require_writable(*files: pathlib.Path | None) -> None:
-    """Raise OSError, before hours are spent, where a file (or a folder of figures) cannot be made; None is none."""
+    """Raise OSError, before hours are spent, where a file cannot be made; None is none. Folders on the way are."""
     for file in files:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            if file.is_dir() or not os.access(file.parent, os.W_OK):
-                raise OSError(f"{file} cannot be written: it is a folder, or lies in one that cannot be written to")
+            if file.is_dir():
+                raise OSError(f"{file} cannot be written: it is a folder")
+            trial = file.with_name(f".{file.name}.partial")
+            trial.touch()
+            trial.unlink()
 
 
 def save(file: pathlib.Path, result: dict) -> None:

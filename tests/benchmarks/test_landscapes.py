@@ -72,3 +72,10 @@ def test_a_quick_run_writes_numbers_and_figures(losses, tmp_path, capsys):
     picture, = (tmp_path / "figures").iterdir()
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 20_000
     assert "capture range" in capsys.readouterr().out
+
+
+def test_what_cannot_be_is_said_before_anything_is_measured(tmp_path, capsys):
+    assert landscapes.main(["--losses", "nim"]) == 1
+    assert "landscapes: features: there is no descriptor called nim" in capsys.readouterr().err
+    assert landscapes.main(["--quick", "-o", str(tmp_path)]) == 1
+    assert f"landscapes: {tmp_path} cannot be written" in capsys.readouterr().err
