@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import json
 from collections.abc import Sequence
@@ -153,8 +154,13 @@ def settings(told: dict, rows: Sequence[dict], methods: Sequence[str]) -> str:
                               for name, version in r.get("versions", {}).items())
         return ", ".join(found)
 
-    return table(("method", "versions", "settings"), [
-        (f"`{m}`", versions(m), f"`{json.dumps(told.get(m, {}), ensure_ascii=False)}`") for m in methods], texts=3)
+    def commits(method: str) -> str:
+        found = collections.Counter(r.get("commit") or "unknown" for r in rows if r["method"] == method)
+        return ", ".join(f"{commit} ({count})" for commit, count in found.items())
+
+    return table(("method", "at commit (cases)", "versions", "settings"), [
+        (f"`{m}`", commits(m), versions(m), f"`{json.dumps(told.get(m, {}), ensure_ascii=False)}`")
+        for m in methods], texts=4)
 
 
 def headlines(rows: Sequence[dict], methods: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ def row(method, level, number, **more):
     return {"method": method, "name": f"procedural ct-mr {level} {number}", "group": f"procedural ct-mr {level}",
             "level": level, "versions": {"itk": "5.4"}, "seconds": 2.0, "cpu_seconds": 3.0, "peak_memory_mib": 300.0,
             "tre": tre, "tre_start": 4.0, "dice": {"mean": 0.7 - 0.1 * tre}, "dice_start": 0.2, "folded": 0.001,
-            "std_log_jacobian": 0.2, **more}
+            "std_log_jacobian": 0.2, "commit": "fedcba987654", **more}
 
 
 def comparison(date="2026-01-02T00:00:00+00:00", **changes):
@@ -137,6 +137,7 @@ def test_every_method_has_a_line_in_each_table_of_its_group(results):
     assert rows[2].startswith("| `elastix` | 4 | 1 |") and "2.200 [" in rows[2]  # less pymasr's, over three cases
     assert [m for m in accuracy.ordered(result.rows) if m in METHODS] == ["pymasr", "pymasr-fast", "ants",
                                                                           "pymasr-nmi", "elastix"]
+    assert rows[3].startswith("| `elastix` | fedcba987654 (7), unknown (1) | itk 5.4 |")
     assert "| procedural ct-mr | 8 | 0.500" in text
 
 
