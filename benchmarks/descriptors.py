@@ -4,7 +4,7 @@ Hand-made descriptors, and MASR-Nets that differ in one thing each: the relation
 with and without the DNS, with and without Bezier curves and inversion in training. Each network is trained with the
 same seed for the same number of steps (some minutes on one core; a network that is there already is not trained again,
 one that was interrupted goes on). Scores, on the aligned scans of the development subject, plain and made hard: rank of
-the true voxel (:mod:`benchmarks.matching`), landscapes of the loss (:mod:`benchmarks.landscapes`), off the voxels'
+the true voxel (:mod:`benchmarks.matching`), landscapes of the loss (:mod:`benchmarks.curves`), off the voxels'
 middles (up to 2026-11-28 they were read at them, where their curves of turns have a spike at the truth); on held-out
 synthetic pairs, error of a Gauss-Newton step. Needs ../shared/data and ../shared/eval, exits with status 1 without.
 """
@@ -18,14 +18,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import rich.box
-import SimpleITK as sitk
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import landscapes, matching, measure, pairs
+from benchmarks import curves, in_register, matching, measure, moved, pairs
+from benchmarks.in_register import Scans
 from pymasr import runtime
-from pymasr.features import normalise, parse
+from pymasr.features import parse
 from pymasr.models import describe
 from pymasr.training import config as configuration
 from pymasr.training.loop import train
@@ -50,8 +50,8 @@ VARIANTS: dict[str, dict] = {
     "no inversion": {"appearance": {"inversion": 0.0}},
     "no Gauss-Newton loss": {"loss": {"gauss_newton": 0.0}},
 }
-#: Contrasts (fixed, moving) of the development subject.
-CONTRASTS = (("T2", "T1"), ("FLAIR", "T1"))
+#: How far an image is moved, voxels, and turned, degrees.
+SHIFTS, ANGLES = tuple(range(-12, 13)), tuple(range(-30, 31, 3))
 
 
 def training(changes: dict, steps: int) -> configuration.TrainingConfig:
@@ -60,41 +60,17 @@ def training(changes: dict, steps: int) -> configuration.TrainingConfig:
     return configuration.from_dict({**changes, "run": run})
 
 
-@dataclasses.dataclass(frozen=True)
-class Scans:
-    """Two aligned scans, normalised, and the brain's mask."""
-
-    name: str
-    fixed: torch.Tensor
-    moving: torch.Tensor
-    mask: torch.Tensor
-
-
-def scans(data: pathlib.Path, subject: str = pairs.CASES[0][0],
-          contrasts: Sequence[tuple[str, str]] = CONTRASTS) -> Iterator[Scans]:
-    """The aligned scans of a subject, by default the development subject: as they are, and hard."""
-    folder = data / subject
-    mask = torch.from_numpy(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "moving_mask.nii.gz")))) > 0
-    for variant in ("plain", "hard"):
-        for shown in contrasts:
-            images = [sitk.ReadImage(str(folder / f"aligned_{c}.nii.gz"), sitk.sitkFloat32) for c in shown]
-            if variant == "hard":
-                images = pairs.harden(data, *images)
-            fixed, moving = (normalise(torch.from_numpy(sitk.GetArrayFromImage(i))) for i in images)
-            yield Scans(f"{shown[0]} {variant}", fixed, moving, mask)
-
-
 def scores(descriptor: Callable[[torch.Tensor], torch.Tensor], found: Sequence[Scans]) -> dict:
     """Matching and landscapes on each pair of scans."""
     row = {}
     for pair in found:
         fixed, moving = descriptor(pair.fixed), descriptor(pair.moving)
-        loss = landscapes.feature_loss(fixed, moving, pair.mask, landscapes.jittered(pair.mask.shape))
-        shifts, turns = landscapes.translations(loss), landscapes.rotations(loss, pair.mask)
+        loss = moved.feature_loss(fixed, moving, pair.mask, moved.jittered(pair.mask.shape))
+        shifts, turns = curves.translations(loss, SHIFTS), curves.rotations(loss, pair.mask, ANGLES)
         row[pair.name] = {
             **dataclasses.asdict(matching.match(fixed, moving, pair.mask)),
-            "translation": dataclasses.asdict(landscapes.describe(shifts, landscapes.SHIFTS)),
-            "rotation": dataclasses.asdict(landscapes.describe(turns, landscapes.ANGLES))}
+            "translation": dataclasses.asdict(curves.describe(shifts, SHIFTS)),
+            "rotation": dataclasses.asdict(curves.describe(turns, ANGLES))}
     return row
 
 
@@ -134,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         pairs.find(chosen.data)
-        found = list(scans(chosen.data))
+        found = list(in_register.scans(chosen.data))
     except FileNotFoundError as error:
         print(f"descriptors: {error}", file=sys.stderr)
         return 1

@@ -10,10 +10,9 @@ Writes the numbers, and for each pair a figure: maps of a corner, an edge and an
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import rich.box
@@ -21,8 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import descriptors, landscapes, matching, measure, pairs, procedural
-from benchmarks.descriptors import Scans
+from benchmarks import in_register, matching, measure
 from benchmarks.discriminability_figure import draw
 from pymasr import runtime
 from pymasr.errors import InputError
@@ -33,23 +31,6 @@ DESCRIPTORS = ("intensity", "mind", "dns", "dsir", "masr")
 QUERIES = 200
 #: Queries are drawn from so large a share of the mask, where the gradient is steepest.
 STEEPEST = 0.25
-
-
-def pairs_in_register(chosen: argparse.Namespace) -> Iterator[Scans]:
-    """Procedural pairs, then the development scans unless they are not there, which is said."""
-    shape = procedural.QUICK_SHAPE if chosen.quick else procedural.SHAPE
-    for appearance in chosen.appearances:
-        case = procedural.Case(appearance, "small", chosen.anatomy, shape)
-        yield Scans(f"procedural {appearance} {chosen.anatomy}", *landscapes.aligned(case))
-    if chosen.quick:
-        return
-    try:
-        for subject in dict.fromkeys(case[0] for case in pairs.CASES):
-            contrasts = [case[1:] for case in pairs.CASES if case[0] == subject]
-            for pair in descriptors.scans(chosen.data, subject, contrasts):
-                yield dataclasses.replace(pair, name=f"{subject} {pair.name}")
-    except (FileNotFoundError, RuntimeError) as error:
-        print(f"discriminability: without the development scans: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def volume(name: str, image: torch.Tensor) -> torch.Tensor:
@@ -129,11 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.discriminability", description=__doc__.split(":")[0])
     parser.add_argument("--descriptors", nargs="+", default=list(DESCRIPTORS), metavar="NAME",
                         help=f"default: {' '.join(DESCRIPTORS)}")
-    parser.add_argument("--appearances", nargs="*", choices=procedural.APPEARANCES, default=procedural.APPEARANCES)
-    parser.add_argument("--anatomy", type=int, default=0, help="its number (default: %(default)s)")
-    parser.add_argument("--data", type=pathlib.Path, default=pairs.DATA)
-    parser.add_argument("--queries", type=int, default=QUERIES, help="of each pair (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="procedural pairs of 24^3 voxels, few queries")
+    in_register.add_options(parser)
+    parser.add_argument("--queries", type=int, default=QUERIES,
+                        help="of each pair, with --quick at most 20 (default: %(default)s)")
     parser.add_argument("-o", "--output", type=pathlib.Path, help="JSON file for the numbers")
     parser.add_argument("--figures", type=pathlib.Path, metavar="DIR", help="where to write discriminability-PAIR.png")
     chosen = parser.parse_args(arguments)
@@ -149,17 +128,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"discriminability: {error}", file=sys.stderr)
         return 1
     rows = []
-    for pair in pairs_in_register(chosen):
+    for pair in in_register.chosen_pairs(chosen, "discriminability"):
         places = structured(pair.fixed, pair.mask, count)
         volumes = {name: [volume(name, image) for image in (pair.fixed, pair.moving)] for name in chosen.descriptors}
         rows += [{"pair": pair.name, "descriptor": name, **scores(*both, pair.mask, places)}
                  for name, both in volumes.items()]
         if chosen.figures:
             draw(pair, volumes, typical(pair.fixed, pair.mask),
-                 chosen.figures / f"discriminability-{pair.name.replace(' ', '-')}.png")
+                 chosen.figures / in_register.figure_name("discriminability", pair.name))
     if not rows:
-        print(f"discriminability: there is nothing to compare: no appearances, and no pairs in {chosen.data}",
-              file=sys.stderr)
+        print(f"discriminability: {in_register.nothing(chosen)}", file=sys.stderr)
         return 1
     show(rows, Console(width=None if sys.stdout.isatty() else 150))
     if chosen.output:

@@ -8,7 +8,7 @@ import pathlib
 import torch
 
 from benchmarks import matching
-from benchmarks.descriptors import Scans
+from benchmarks.in_register import Scans
 
 #: Of a map's values, percent, beyond which everything is shown as unlike.
 CLIPPED = 90

@@ -22,6 +22,7 @@ from pymasr.geometry import Geometry
 DATA = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 #: Subject, contrast of the fixed image, contrast of the moving image.
 CASES = (("openms_p07", "T2", "T1"), ("openms_p07", "FLAIR", "T1"), ("openms_p19", "T1", "T2"))
+SUBJECTS = tuple(dict.fromkeys(subject for subject, *_ in CASES))
 LEVELS = ("small", "medium", "large")
 INTER_SUBJECT = ("inter_p07T1_to_p19T2", "T2", "T1")
 VARIANTS = ("plain", "hard", "hard 2", "hard 3", "upsampled")

@@ -31,7 +31,6 @@ from pymasr.registration import TRANSFORMS, grids, rotations, starts
 
 #: Most that the error may grow by a bad start.
 TOLERANCE = 1.1
-SUBJECTS = tuple(dict.fromkeys(subject for subject, *_ in pairs.CASES))
 
 
 def other_grid(image: Image, spacing: Sequence[float], direction: np.ndarray) -> Image:
@@ -136,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--features", nargs="+", default=["mind", "dns"])
     parser.add_argument("--levels", nargs="+", choices=pairs.LEVELS, default=list(pairs.LEVELS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--subjects", nargs="+", choices=pairs.SUBJECTS, default=list(pairs.SUBJECTS))
     parser.add_argument("--starts", type=int, default=40, help="for every descriptor and variant, over all the pairs")
     parser.add_argument("--angle", type=float, default=30.0, help="largest turn, degrees")
     parser.add_argument("--shift", type=float, default=40.0, help="largest shift, mm")

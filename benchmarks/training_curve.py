@@ -14,13 +14,13 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from benchmarks import descriptors, matching, measure, pairs
+from benchmarks import in_register, matching, measure, pairs
 from pymasr.models import describe
 from pymasr.training.checkpoint import read_checkpoint
 from pymasr.training.export import averaged
 
 
-def curve(folder: pathlib.Path, found: Sequence[descriptors.Scans]) -> list[dict]:
+def curve(folder: pathlib.Path, found: Sequence[in_register.Scans]) -> list[dict]:
     """A row for each kept checkpoint: steps, hours, scores of each pair of scans."""
     with (folder / "log.csv").open(newline="") as stream:
         hours = {int(row["step"]): float(row["seconds"]) / 3600 for row in csv.DictReader(stream)}
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="PNG file; the numbers go beside it as JSON")
     chosen = parser.parse_args(arguments)
     try:
-        found = list(descriptors.scans(chosen.data))
+        found = list(in_register.scans(chosen.data))
     except (FileNotFoundError, RuntimeError) as error:
         print(f"training_curve: {error}", file=sys.stderr)
         return 1

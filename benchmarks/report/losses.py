@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks import landscapes as benchmark
+from benchmarks import curves, in_register, landscapes_figure
+from benchmarks.landscapes import ray_cell
 from benchmarks.report import collect
-from benchmarks.report.markdown import number, table
+from benchmarks.report.markdown import folded, number, table
 from benchmarks.report.section import Section
 
-LANDSCAPES = collect.Form(row_fields=("name", "appearance", "loss", "plane", "agreement", *benchmark.KINDS))
+LANDSCAPES = collect.Form(row_fields=("pair", "loss", "plane", "rays", "agreement", *curves.KINDS))
 DISCRIMINABILITY = collect.Form(row_fields=("pair", "descriptor", "queries", "rank_median", "within_1", "within_2",
                                             "contrast"))
 DESCRIPTORS = collect.Form(row_fields=("descriptor", "training_steps"))
@@ -21,33 +22,57 @@ DESCRIPTORS = collect.Form(row_fields=("descriptor", "training_steps"))
 def landscapes(result: collect.Result, tag: str) -> Section:
     rows = result.rows
     figures = {}
-    for appearance in dict.fromkeys(row["appearance"] for row in rows):
-        mine = [row for row in rows if row["appearance"] == appearance]
-        figures[f"landscapes-{appearance}{tag}.png"] = functools.partial(
-            benchmark.draw, {row["loss"]: row for row in mine}, mine[0]["name"])
-    lines = [(row["appearance"], f"`{row['loss']}`",
+    for pair in dict.fromkeys(row["pair"] for row in rows):
+        mine = {row["loss"]: row for row in rows if row["pair"] == pair}
+        name = in_register.figure_name("landscapes", f"{pair}{tag}")
+        figures[name] = functools.partial(landscapes_figure.draw, mine, pair)
+    lines = [(row["pair"], f"`{row['loss']}`",
               *(f"{row[kind]['capture']:.1f} / {row[kind]['false_minima']:.1f} / {row[kind]['minimum']:.1f}"
-                for kind in benchmark.KINDS),
-              " ".join(f"{cosine:.2f}" for cosine in row["agreement"].values())) for row in rows]
-    distances = " ".join(rows[0]["agreement"])
-    blocks = ["The loss of images in register as one of them is moved away: capture range / false minima / distance of "
-              "the least value from the truth, means over axes; and the mean cosine between the gradient and the way "
-              f"back from shifts of {distances} voxels. The figures have the curves, and planes of shifts.",
-              table(("pair", "loss", *(f"{kind}, {unit}" for kind, (_, unit) in benchmark.KINDS.items()),
-                     "agreement"), lines, texts=2)]
-    return Section("Landscapes", blocks, _downhill(rows), figures)
+                for kind in curves.KINDS),
+              ray_cell(row), " ".join(f"{cosine:.2f}" for cosine in row["agreement"].values())) for row in rows]
+    kinds = [f"{kind}, {unit}" for kind, (_, unit) in curves.KINDS.items()]
+    reach = ", ".join(f"{positions[-1]} {unit}" for positions, unit in curves.KINDS.values())
+    far, distances = " ".join(rows[0]["rays"]["from"]), " ".join(rows[0]["agreement"])
+    blocks = ["The loss of images in register as one of them is moved away: capture range (on both sides, at most "
+              f"{reach}) / false minima / distance of the least value from the truth, means over axes; along random "
+              f"rays that shift and turn at once, {curves.RAY_TURN:g} degrees with each voxel, capture range (at most "
+              f"{curves.RAY} voxels) and percent of the rays that lead downhill from {far} voxels; and the mean cosine "
+              f"between the gradient and the way back from shifts of {distances} voxels. The figures have the curves, "
+              "and planes of shifts.",
+              table(("pair", "loss", *kinds, "rays, voxels", "agreement"), lines, texts=2),
+              folded("Curvature at the truth, of the loss divided by its mean at both ends", table(
+                  ("pair", "loss", *kinds), [(row["pair"], f"`{row['loss']}`",
+                                              *(f"{row[kind]['curvature']:.2g}" for kind in curves.KINDS))
+                                             for row in rows], texts=2))]
+    return Section("Landscapes", blocks, [*_captured(rows), *_downhill(rows)], figures)
+
+
+def _mean_of_losses(rows: Sequence[dict], value: Callable[[dict], float]) -> dict[str, float]:
+    """Of each loss, over its pairs."""
+    return {loss: float(np.mean([value(row) for row in rows if row["loss"] == loss]))
+            for loss in dict.fromkeys(row["loss"] for row in rows)}
+
+
+def _captured(rows: Sequence[dict]) -> list[str]:
+    """From how far a registration comes downhill."""
+    voxels = _mean_of_losses(rows, lambda row: row["rays"]["capture"])
+    if "dsir" not in voxels or len(voxels) < 2:
+        return []
+    others = ", ".join(f"{value:.1f} with `{loss}`" for loss, value in voxels.items() if loss != "dsir")
+    return ["Shifted and turned at once, in random ways, an image finds its way back downhill from "
+            f"{voxels['dsir']:.1f} voxels with the learned descriptor (`dsir`), {others}: "
+            f"means over {len({row['pair'] for row in rows})} pairs."]
 
 
 def _downhill(rows: Sequence[dict]) -> list[str]:
     """From as far as the gradient was taken."""
     far = list(rows[0]["agreement"])[-1]
-    cosine = {loss: float(np.mean([row["agreement"][far] for row in rows if row["loss"] == loss]))
-              for loss in dict.fromkeys(row["loss"] for row in rows)}
+    cosine = _mean_of_losses(rows, lambda row: row["agreement"][far])
     if "dsir" not in cosine or len(cosine) < 2:
         return []
     others = ", ".join(f"{value:.2f} with `{loss}`" for loss, value in cosine.items() if loss != "dsir")
     return [f"{far} voxels off, the cosine between the way downhill and the way back is {cosine['dsir']:.2f} with the "
-            f"learned descriptor (`dsir`), {others}: means over {len({row['name'] for row in rows})} pairs."]
+            f"learned descriptor (`dsir`), {others}: means over {len({row['pair'] for row in rows})} pairs."]
 
 
 def discriminability(result: collect.Result, tag: str) -> Section:

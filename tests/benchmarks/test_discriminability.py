@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import descriptors, discriminability, matching
+from benchmarks import descriptors, discriminability, in_register, matching
 from pymasr import ops
 from pymasr.features import parse
 
@@ -111,6 +111,6 @@ def test_landscapes_of_descriptors_have_no_spike_at_the_truth():
              for n in (1, 2)]
     mask = torch.zeros_like(image, dtype=torch.bool)
     mask[6:-6, 6:-6, 6:-6] = True
-    pair = descriptors.Scans("noisy", *noisy, mask)
+    pair = in_register.Scans("noisy", *noisy, mask)
     found = descriptors.scores(lambda i: i[None], [pair])["noisy"]
     assert found["rotation"]["curvature"] > 0 and found["translation"]["curvature"] > 0

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import accuracy as accuracy_benchmark
-from benchmarks import landscapes
+from benchmarks import curves
 from benchmarks.report import __main__ as report
 from benchmarks.report import accuracy, collect, markdown, page
 
@@ -40,9 +40,10 @@ def comparison(date="2026-01-02T00:00:00+00:00", **changes):
 def others():
     """A file of each other benchmark that has a form of its own, by name."""
     kinds = {kind: {"curves": [[1.0] * len(positions)] * 3, "minimum": 1.0, "capture": 7.0, "false_minima": 0.5,
-                    "width": 3.0, "curvature": 0.1} for kind, (positions, _) in landscapes.KINDS.items()}
-    views = [{"name": "a pair", "appearance": "ct-mr", "loss": loss, **kinds, "plane": [[0.0, 1.0], [1.0, 2.0]],
-              "agreement": {"1": 0.9, "2": 0.8}} for loss in ("nmi", "dsir")]
+                    "width": 3.0, "curvature": 0.1} for kind, (positions, _) in curves.KINDS.items()}
+    views = [{"pair": "a pair", "loss": loss, **kinds, "plane": [[0.0, 1.0], [1.0, 2.0]],
+              "rays": {"capture": capture, "from": {"8": 75.0, "16": 25.0}, "curve": [0.0, 1.0, 1.5]},
+              "agreement": {"1": 0.9, "2": 0.8}} for loss, capture in (("nmi", 10.5), ("dsir", 9.5))]
     kernel = {"op": "dns", "variant": "planar", "shape": [8, 8, 8], "threads": 1, "speedup": 20.0,
               "speedup_fresh": 10.0,
               "seconds": {"preallocated": 0.001, "fresh": 0.002, "plain": 0.02}, "copy_share": 0.5}
@@ -98,6 +99,8 @@ def test_a_page_of_all_that_was_measured(results, capsys):
     assert "`pymasr` ends 1.150 [1.075, 1.225] mm from the truth, mean of 8 cases that start 4.00 mm off" in head
     assert "of 2 methods of other tools `ants` comes nearest, 0.575 [" in head and "farther off on the 8 cases" in head
     assert "its mean TRE is 0.500 [0.500, 0.500] times that of NMI (`pymasr-nmi`)" in head
+    assert "from 9.5 voxels with the learned descriptor (`dsir`), 10.5 with `nmi`: means over 1 pairs" in head
+    assert "| 10.5 (75 25) | 0.90 0.80 |" in text and "| a pair | `nmi` | 0.1 | 0.1 | 0.1 | 0.1 |" in text
     assert head.count("\n- ") == page.HEADLINES
     assert text.count("python -m benchmarks.kernels -o FILE` on A processor, 2 cores") == 1
     assert "2026-01-02, commit `0123456789ab` (`comparison.json`)" in text
@@ -112,7 +115,7 @@ def test_a_page_of_all_that_was_measured(results, capsys):
     assert "report: broken.json is left out: cannot be read" in capsys.readouterr().err
     # figures are there, and the page links no other
     figures = {file.name for file in (results.parent / "docs" / "figures").iterdir()}
-    assert figures == {"accuracy.png", "landscapes-ct-mr.png", "discriminability-ct-mr.png"}
+    assert figures == {"accuracy.png", "landscapes-a-pair.png", "discriminability-ct-mr.png"}
     assert all(text.count(f"](figures/{name})") == 1 for name in figures) and text.count("](figures/") == len(figures)
     readme = (results.parent / "README.md").read_text()
     assert readme.startswith("# Name\n\nBefore.\n") and readme.endswith("\nAfter.\n") and "old" not in readme
