@@ -23,9 +23,9 @@ def draw(found: dict[str, dict], title: str, file: pathlib.Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(16, 8), layout="constrained")
+    figure = Figure(figsize=(16, 8.6), layout="constrained")
     figure.suptitle(title)
-    rows = figure.subfigures(2, 1)
+    rows = figure.subfigures(2, 1, height_ratios=(1, 1.15))
     *axes_of_kinds, axes_of_rays = rows[0].subplots(1, len(curves.KINDS) + 1)
     for axes, (kind, (positions, unit)) in zip(axes_of_kinds, curves.KINDS.items(), strict=True):
         for name, one in found.items():
@@ -35,7 +35,7 @@ def draw(found: dict[str, dict], title: str, file: pathlib.Path) -> None:
     for name, one in found.items():
         axes_of_rays.plot(relative(one["rays"]["curve"]), label=name)
     axes_of_rays.set(title="rays", xlabel=f"voxels, with {curves.RAY_TURN:g} degrees each")
-    axes_of_rays.legend()
+    axes_of_rays.legend(loc="lower right")
     reach = curves.SHIFTS[-1] + curves.PLANE_STEP / 2
     for axes, (name, one) in zip(np.ravel(rows[1].subplots(1, len(found), squeeze=False)), found.items(), strict=True):
         axes.imshow(relative(one["plane"]), origin="lower", extent=(-reach, reach, -reach, reach), cmap="viridis")
