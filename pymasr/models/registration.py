@@ -29,6 +29,8 @@ SLOPE = 0.2
 FACTORS = (2, 4, 8)
 #: Sizes are padded to a multiple of this, and have at least LEAST voxels before.
 MULTIPLE, LEAST = 8, 17
+#: What the networks of MONAI halve so often that sizes must be a multiple of it, at half resolution.
+HALVED = 8
 #: How fast, at first, a cost makes a displacement unlikely; the standard deviation of the weights that make the first
 #: learned features: small, so that the descriptors themselves are what is matched; a cost of nothing.
 SHARPNESS, FIRST, NOTHING = 12.0, 0.02, 1e-4
@@ -280,8 +282,10 @@ class _Monai(nn.Module):
                                           channels=(width,) * 6, final_conv_channels=(width,))
 
     def forward(self, fixed, moving, updates: int | None = None) -> list[Estimate]:
-        velocity = self.network(F.avg_pool3d(torch.cat([fixed, moving], 1), FACTORS[0]))
-        velocity = velocity.float()
+        seen = F.avg_pool3d(torch.cat([fixed, moving], 1), FACTORS[0])
+        shape = seen.shape[2:]
+        widths = [w for n in shape[::-1] for w in (0, -n % HALVED)]
+        velocity = self.network(F.pad(seen, widths, mode="replicate"))[:, :, :shape[0], :shape[1], :shape[2]].float()
         return [Estimate(FACTORS[0], velocity, _flow(velocity, self.config))]
 
 

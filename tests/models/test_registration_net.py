@@ -150,6 +150,15 @@ def test_networks_of_monai(kind):
     assert any(float(p.grad.abs().max()) > 0 for p in net.parameters() if p.grad is not None)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("monai") is None, reason="MONAI is not installed")
+@pytest.mark.parametrize("kind", ["voxelmorph", "localnet"])
+def test_networks_of_monai_take_any_size(kind):
+    net = network(kind=kind, width=4)
+    shape = (24, 33, 40)  # the halves of what the first and the last are filled up to cannot be halved three times
+    with torch.no_grad():
+        assert net(*images(shape, shift=1)).shape == (1, 3, *shape)
+
+
 def test_networks_of_monai_without_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "monai.networks.nets", None)
     with pytest.raises(InputError, match=r"voxelmorph is a network of MONAI, which is not installed: pip install "
