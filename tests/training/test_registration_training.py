@@ -17,6 +17,7 @@ from pymasr import cli, ops
 from pymasr.errors import InputError
 from pymasr.losses import NMILoss
 from pymasr.models import RegistrationNet, packaged
+from pymasr.models.registration import Estimate
 from pymasr.training import loop
 from pymasr.training.checkpoint import read_checkpoint
 from pymasr.training.config import from_dict
@@ -135,6 +136,31 @@ def test_every_similarity_is_better_at_the_truth(kind):
     assert value.shape == (1,) and 0 < float(similarity(fixed, moving, truth, kind)) < float(value.detach()) < 1.2
     gradient, = torch.autograd.grad(value.sum(), variable)
     assert float(gradient[0, 2].sum()) > 0
+
+
+class _Shift(torch.nn.Module):
+    """Shifts everything by so many voxels along each axis."""
+
+    def __init__(self, shift):
+        super().__init__()
+        self.shift = shift
+
+    def describe(self, images):
+        return images
+
+    def estimates(self, fixed, moving):
+        field = torch.full((len(fixed), 3, *(n // 2 for n in fixed.shape[2:])), self.shift / 2)
+        return [Estimate(2, field, field)]
+
+
+@pytest.mark.parametrize(("jitter", "better"), [(0.0, True), (0.5, False)])
+def test_half_a_voxel_is_no_better_where_points_jitter(jitter, better):
+    own = config(loss={"jitter": jitter, "similarity": "mind", "truth": 0.0})
+    numbers = list(range(8))
+    pairs = [held_out(own)[number] for number in numbers]
+    still, half = (float(RegistrationStep(_Shift(shift), own)(pairs, numbers)["similarity"]) for shift in (0.0, 0.5))
+    assert (half < still) == better
+    assert half == float(RegistrationStep(_Shift(0.5), own)(pairs, numbers)["similarity"])  # the same points again
 
 
 def test_scans_of_two_subjects_have_no_truth(scans):

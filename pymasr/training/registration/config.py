@@ -80,6 +80,11 @@ class RegistrationLossConfig:
             :func:`pymasr.features.parse`, such as "dsir", "mind" or "dns", whose squared difference is 1 for unrelated
             places; or "nmi", :class:`pymasr.losses.NMILoss`.
         similarity_weight: of that; 0 leaves it out.
+        jitter: largest shift along each axis, voxels, of the points at which the images are compared, another one for
+            each pair. Between voxels a feature volume is the mean of its neighbours, so quieter, and more like any
+            other: compared at the voxels of the fixed image, a shift by half a voxel makes descriptors match better
+            wherever they belong, and that is what a network learns first. With half a voxel, no shift is better than
+            another for that; 0 for none.
         smoothness: weight of the diffusion energy of the velocity, the mean squared difference of neighbours, voxels of
             the finest level.
         truth: weight of the distance from the true displacement, voxels, at all levels, for pairs of which it is known;
@@ -88,12 +93,13 @@ class RegistrationLossConfig:
 
     similarity: str = "dsir"
     similarity_weight: float = 1.0
+    jitter: float = 0.0
     smoothness: float = 0.5
     truth: float = 0.0
 
     def __post_init__(self):
         terms_of(self.similarity)
-        for name in ("similarity_weight", "smoothness", "truth"):
+        for name in ("similarity_weight", "jitter", "smoothness", "truth"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"loss: {name} must not be negative, got {getattr(self, name)!r}")
         if self.similarity_weight == 0 == self.truth:

@@ -19,8 +19,9 @@ from pymasr.training.pairs import VALIDATION
 from pymasr.training.registration.config import RegistrationTraining
 from pymasr.training.scans import Scan, Scans
 
-#: Purpose of random numbers that are shared by several pairs; those of training and validation: pymasr.training.pairs.
-SHARED = 100
+#: Purposes of random numbers: what several pairs share, where the images of a pair are compared; those of training and
+#: validation: pymasr.training.pairs.
+SHARED, JITTER = 100, 101
 #: Voxels of the known part of a pair, at least.
 FEWEST = 500
 #: Pairs that are drawn before a number is given up.

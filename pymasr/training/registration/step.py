@@ -15,8 +15,10 @@ from pymasr.models.registration import Estimate, RegistrationNet, upsampled
 from pymasr.registration.comparison import FeatureMaker
 from pymasr.training import parallel
 from pymasr.training.amp import autocast
+from pymasr.training.draws import Draws
+from pymasr.training.pairs import TRAINING
 from pymasr.training.registration.config import RegistrationTraining
-from pymasr.training.registration.pairs import ImagePair
+from pymasr.training.registration.pairs import JITTER, ImagePair
 
 #: Distance in voxels below which the distance from the truth counts by its square.
 NEAR = 0.1
@@ -44,7 +46,11 @@ class RegistrationStep(nn.Module):
         last = found[-1]
         own = {"smoothness": ops.diffusion_energy(last.velocity)[0].float()}
         if loss.similarity_weight > 0:
-            own["similarity"] = similarity(fixed, moving, upsampled(last.displacement, last.factor), loss.similarity)
+            displacement = upsampled(last.displacement, last.factor)
+            if loss.jitter > 0:
+                shifts = self._shifts(numbers, fixed)
+                fixed, displacement = ops.warp(fixed, shifts.expand_as(displacement)), displacement + shifts
+            own["similarity"] = similarity(fixed, moving, displacement, loss.similarity)
         if loss.truth > 0:
             own["truth"] = distance(found, pairs)
         # as many in every process, so that the mean of the means is the mean
@@ -52,6 +58,11 @@ class RegistrationStep(nn.Module):
         weights = {"smoothness": loss.smoothness, "similarity": loss.similarity_weight, "truth": loss.truth}
         parts["loss"] = sum(weights[name] * value for name, value in parts.items())
         return parts
+
+    def _shifts(self, numbers: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+        """(N, 3, 1, 1, 1) voxels, for each pair what its number says."""
+        draws = (Draws((self.config.run.seed, TRAINING, JITTER, number), like.device) for number in numbers)
+        return self.config.loss.jitter * torch.stack([2 * d.rand(3) - 1 for d in draws])[:, :, None, None, None]
 
 
 def similarity(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor, kind: str) -> torch.Tensor:
