@@ -4,9 +4,11 @@ The methods, with their settings, are in :mod:`benchmarks.methods`. Cases are th
 (:mod:`benchmarks.pairs`), procedural ones (:mod:`benchmarks.procedural`), and with ``--dataset NAME FOLDER`` those of a
 public set (:mod:`benchmarks.layouts`). Every method gets the images alone: no mask, no initial transform. Every
 registration runs in a process of its own. Seconds are those of the registration, without imports, files and the
-conversion of its result; memory is the peak of the whole process until then. A method that crashes, is not installed or
-ends worse than it started makes a row with the reason. ``--interleaved`` measures time alone, several methods in one
-process by turns. A run with ``-o FILE --resume`` goes on where an earlier one was stopped. The other tools:
+conversion of its result; memory is the peak of the whole process until then. A method that crashes, is not installed,
+has not been trained or ends worse than it started makes a row with the reason. ``--interleaved`` measures time alone,
+several methods in one process by turns. A run with ``-o FILE --resume`` goes on where an earlier one was stopped. The
+networks that the methods ``voxelmorph-...`` take from ``--networks DIR`` are trained by ``python -m
+benchmarks.voxelmorph``. The other tools:
 
     pip install -c constraints.txt -e ".[bench,peers]"
     pip install -c constraints.txt --no-deps antspyx
@@ -30,7 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import intervals, layouts, measure, pairs, procedural, scores, submission
-from benchmarks.methods import METHODS
+from benchmarks.methods import METHODS, voxelmorph
+from benchmarks.methods.method import NOT_INSTALLED, NOT_TRAINED
 from pymasr.errors import InputError
 
 #: Compared by turns in one process when no others are asked for.
@@ -42,8 +45,8 @@ COLUMNS = {"tre": "TRE, mm", "dice": "Dice", "hd95": "HD95, mm", "assd": "ASSD, 
            "std_log_jacobian": "std log det J", "inverse_consistency": "inverse, mm"}
 #: Those by which methods are compared, case by case.
 COMPARED = ("tre", "dice")
-#: How the failure of a method begins that is not there.
-NOT_INSTALLED = "not installed"
+#: How the failures of methods begin that are not there, and may be another time.
+ABSENT = (NOT_INSTALLED, NOT_TRAINED)
 #: What ``--quick`` runs, on a small procedural case of each appearance.
 QUICK_METHODS = ("pymasr-mind-fast", "itk-mattes")
 
@@ -103,8 +106,8 @@ def row(method: str, case: Case, limit: float, *, inverse: bool = False,
     """
     found = {"method": method, "name": case.name, "group": case.group, **case.case, **conditions(),
              "versions": METHODS[method].versions()}
-    if missing := [name for name, version in found["versions"].items() if version is None]:
-        return {**found, "failure": f"{NOT_INSTALLED}: {', '.join(missing)}"}
+    if reason := METHODS[method].absence():
+        return {**found, "failure": reason}
     try:
         cost = measure.in_own_process(registration, method, case, limit=limit)
         field = field_of(cost)
@@ -280,6 +283,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reference", choices=METHODS, default="pymasr", help="what the others are compared with")
     parser.add_argument("--levels", nargs="+", choices=pairs.LEVELS, default=list(pairs.LEVELS),
                         help="sizes of the deformations")
+    parser.add_argument("--networks", type=pathlib.Path, metavar="DIR",
+                        help=f"folder of the weights of {', '.join(voxelmorph.METHODS)}: {voxelmorph.TRAINING}")
     parser.add_argument("--quick", action="store_true",
                         help=f"tiny procedural cases; by default with {' and '.join(QUICK_METHODS)}")
     group = parser.add_argument_group("development pairs")
@@ -326,6 +331,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not found:
         print(f"accuracy: no case has {chosen.only!r} in its name", file=sys.stderr)
         return 1
+    if chosen.networks:
+        os.environ[voxelmorph.FOLDER] = str(chosen.networks.resolve())
     names = chosen.methods or (QUICK_METHODS if chosen.quick else INTERLEAVED if chosen.interleaved else METHODS)
     result = {**measure.environment(), "benchmark": "accuracy",
               "settings": {name: method.settings for name, method in METHODS.items()},
@@ -342,9 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if (case.name, set(names)) not in done:
                 add("interleaved", interleaved_row(names, case, chosen.interleaved, chosen.limit))
     else:
-        # a method that was not installed then may be now
-        done = {(r["method"], r["name"]) for r in result["rows"]
-                if not r.get("failure", "").startswith(NOT_INSTALLED)}
+        done = {(r["method"], r["name"]) for r in result["rows"] if not r.get("failure", "").startswith(ABSENT)}
         for method in names:
             keep = None if chosen.submission is None else submission.writer(chosen.submission / method)
             for case in found:

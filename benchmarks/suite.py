@@ -1,9 +1,10 @@
 """Every benchmark, one after the other, as in a night: ``python -m benchmarks.suite -o DIR``.
 
 Each runs in a process of its own. Its numbers go to DIR/unfinished/NAME.json, and to DIR/NAME.json when it has ended
-well; its figures to DIR/figures, what it printed to DIR/logs/NAME.log. Called again, the suite leaves out what is
-finished, and goes on with the rest. A benchmark that fails is listed with the reason, and the others go on; the status
-is 1 then. Benchmarks that need the development pairs (:mod:`benchmarks.pairs`) are left out where these are not.
+well; its figures to DIR/figures, networks that it trains to DIR/networks, what it printed to DIR/logs/NAME.log. Called
+again, the suite leaves out what is finished, and goes on with the rest. A benchmark that fails is listed with the
+reason, and the others go on; the status is 1 then. Benchmarks that need the development pairs
+(:mod:`benchmarks.pairs`) are left out where these are not.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Step:
         without_pairs: further ones where there are no development pairs; None where it cannot do without.
         figures: whether it draws some.
         resumes: whether it can go on with numbers that an earlier run has left.
+        networks: whether it leaves or takes trained networks.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Step:
     without_pairs: tuple[str, ...] | None = ()
     figures: bool = False
     resumes: bool = False
+    networks: bool = False
     module: str = ""
 
 
@@ -62,7 +65,8 @@ STEPS = (
     Step("scaling", figures=True, resumes=True),
     Step("itk_metric", quick=None),
     Step("large", quick=None, without_pairs=()),
-    Step("accuracy", without_pairs=("--cases", "procedural"), resumes=True),
+    Step("voxelmorph", networks=True),
+    Step("accuracy", without_pairs=("--cases", "procedural"), resumes=True, networks=True),
 )
 
 
@@ -84,6 +88,8 @@ def command(step: Step, folder: pathlib.Path, quick: bool, development: bool) ->
         found += step.without_pairs
     if step.figures:
         found += ["--figures", str(folder / "figures")]
+    if step.networks:
+        found += ["--networks", str(folder / "networks")]
     if step.resumes:
         found += ["--resume"]
     return [*found, "-o", str(folder / UNFINISHED / f"{step.name}.json")]

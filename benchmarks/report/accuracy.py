@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks import accuracy as benchmark
 from benchmarks import intervals
+from benchmarks.methods import voxelmorph
 from benchmarks.report import collect, figures
 from benchmarks.report.markdown import bullets, code, folded, number, table
 from benchmarks.report.section import Section
@@ -28,13 +29,17 @@ def family(row: dict) -> str:
 
 
 def ours(method: str) -> bool:
-    """Whether a method is ours, or a tool that is given our descriptor; mutual information in our engine is not."""
+    """Whether a method is ours, or one that is given our descriptor; mutual information in our engine is not."""
     return method != SAME_ENGINE and (method.startswith("pymasr") or method.endswith(("-dsir", "-masr")))
 
 
+def other_tool(method: str) -> bool:
+    """Whether a method is of others altogether: neither ours nor another loss or network in our engine."""
+    return not ours(method) and method != SAME_ENGINE and method not in voxelmorph.METHODS
+
+
 def section(result: collect.Result, tag: str) -> Section:
-    rows = [r for r in result.rows if not r.get("failure", "").startswith(benchmark.NOT_INSTALLED)]
-    absent = sorted({r["method"] for r in result.rows} - {r["method"] for r in rows})
+    rows = [r for r in result.rows if not r.get("failure", "").startswith(benchmark.ABSENT)]
     methods = ordered(rows)
     families = benchmark.summary([{**r, "group": family(r)} for r in rows])
     blocks = [f"{len({r['name'] for r in rows})} cases, {len(methods)} methods; every registration in a process of its "
@@ -53,11 +58,21 @@ def section(result: collect.Result, tag: str) -> Section:
                for group in dict.fromkeys(r["group"] for r in rows)]
     blocks += by_turns(result.content)
     blocks.append(failures(rows))
-    if absent:
-        blocks.append(f"Not installed where this was measured, and so not in the tables: {code(absent)}.")
+    blocks += absent(result.rows, methods)
     blocks.append(folded("Settings and versions", settings(result.content["settings"], rows, methods)))
     return Section("Accuracy", blocks, headlines(rows, methods), drawn,
                    next(((name, "Mean distance from the truth by method, with intervals") for name in drawn), None))
+
+
+def absent(rows: Sequence[dict], measured: Sequence[str]) -> list[str]:
+    """Which methods were not there, a sentence for each reason."""
+    found = []
+    for reason in benchmark.ABSENT:
+        names = {r["method"] for r in rows if r.get("failure", "").startswith(reason)} - set(measured)
+        if names:
+            found.append(f"{reason.capitalize()} where this was measured, and so not in the tables: "
+                         f"{code(sorted(names))}.")
+    return found
 
 
 def over_all(rows: Sequence[dict], method: str) -> dict[str, float]:
@@ -191,8 +206,8 @@ def _from(rows: Sequence[dict], cases: dict[str, float]) -> str:
 def _nearest(rows: Sequence[dict], mine: dict[str, float], methods: Sequence[str]) -> str:
     """The best of the other tools, `methods` being in their order, that ran on at least half as many cases as any of
     them: a case or two say little."""
-    others = [(name, difference) for name in methods if not ours(name)
-              and name != SAME_ENGINE and (difference := intervals.paired_difference(over_all(rows, name), mine))]
+    others = [(name, difference) for name in methods if other_tool(name)
+              and (difference := intervals.paired_difference(over_all(rows, name), mine))]
     if not others:
         return ""
     most = max(difference.count for _, difference in others)

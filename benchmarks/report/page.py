@@ -22,6 +22,7 @@ SECTIONS: dict[str, tuple[collect.Form, Callable[[collect.Result, str], Section]
     "ladder": (stages.LADDER, stages.ladder),
     "starts": (stages.STARTS, stages.starts),
     "network": (stages.NETWORK, stages.network),
+    "voxelmorph": (stages.VOXELMORPH, stages.voxelmorph),
     "kernels": (speed.KERNELS, speed.kernels),
     "scaling": (speed.SCALING, speed.scaling),
     "large": (speed.LARGE, speed.large),

@@ -15,6 +15,7 @@ HARDNESS = collect.Form(row_fields=("done", "same_contrast", "features", "tre"))
 #: A method on a pair.
 RUN = ("name", "subject", "fixed", "moving", "level", "variant")
 NETWORK = collect.Form(("rows", "one_pass", "threads"), (*RUN, "tre", "seconds"), RUN)
+VOXELMORPH = collect.Form(row_fields=("loss", "steps", "seconds", "start", "error", "left", "folded"))
 LADDER = collect.Form(("rows", "threads"), ("features", "rung", "tre_start", "tre", "tre_p95", "seconds"))
 STARTS = collect.Form(("rows", "angle", "shift"), ("features", "variant", "found", "ratio", "seconds"))
 
@@ -50,6 +51,16 @@ def network(result: collect.Result, tag: str) -> Section:
               f"{result.content['threads']} threads, load {result.content['load_average']:.1f}.",
               table(("method", *levels, "seconds"), lines)]
     return Section("The registration network", blocks)
+
+
+def voxelmorph(result: collect.Result, tag: str) -> Section:
+    lines = [(f"`voxelmorph-{row['loss']}`", str(row["steps"]), number(row["start"]), number(row["error"]),
+              number(row["left"]), number(100 * row["folded"]), number(row["seconds"], 0)) for row in result.rows]
+    blocks = ["VoxelMorph of MONAI, one network for each loss, all else the same: distance from the truth in voxels "
+              "before and after, on held-out pairs of the kind that they were trained on, and the geometric mean of "
+              "the share that is left.",
+              table(("network", "steps", "before", "after", "share left", "folded, %", "seconds of training"), lines)]
+    return Section("Networks of MONAI", blocks)
 
 
 def ladder(result: collect.Result, tag: str) -> Section:

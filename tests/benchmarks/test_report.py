@@ -57,6 +57,8 @@ def others():
                     "fits": [{"what": "dns", "threads": 1, "quantity": "seconds", "exponent": 1.02}]},
         "kernels": {"rows": [kernel, {**kernel, "op": "warp", "threads": None, "error": "AssertionError: differs"}],
                     "versions": {"torch": "2.9"}, "instruction_set": "avx2"},
+        "voxelmorph": {"rows": [{"loss": "dsir", "steps": 9, "seconds": 70.0, "start": 2.0, "error": 1.5, "left": 0.75,
+                                 "folded": 0.0}]},
         "batch": {"pairs": 6, "size": 80, "features": "dns", "preset": "default", "load_before": [0.1, 0.2],
                   "pairs_per_minute": {"1": [10.0], "2": [19.0]}, "ratio": 1.9},
     }
@@ -92,8 +94,8 @@ def test_a_page_of_all_that_was_measured(results, capsys):
     assert make(results) == 0 and make(results, "--check") == 0
     text = (results.parent / "docs" / "page.md").read_text()
     sections = [line[3:] for line in text.split("\n") if line.startswith("## ")]
-    assert sections == ["Accuracy", "Landscapes", "Discriminability", "Kernels", "Scaling", "Many pairs",
-                        "Not on this page"]
+    assert sections == ["Accuracy", "Landscapes", "Discriminability", "Networks of MONAI", "Kernels", "Scaling",
+                        "Many pairs", "Not on this page"]
     assert text.startswith(page.NOTICE)
     head = text[:text.index("![")]
     assert "`pymasr` ends 1.150 [1.075, 1.225] mm from the truth, mean of 8 cases that start 4.00 mm off" in head
@@ -109,6 +111,7 @@ def test_a_page_of_all_that_was_measured(results, capsys):
     assert "- `elastix`, procedural ct-mr large 3: the process | ended with status -9" in text
     assert "1 of 40 registrations failed" in text and "in the tables: `convexadam`" in text
     assert "Not measured: warp planar, 8x8x8: AssertionError: differs" in text
+    assert "| `voxelmorph-dsir` | 9 | 2.000 | 1.500 | 0.750 |" in text
     assert "in percent of the points: 81 by `dsir`" not in head and "| dns | 1 | 1.02 | - |" in text
     assert "1 of 3 not measured" in text and "- warp, 4096 voxels, threads 1: killed" in text
     assert "- `broken.json`: cannot be read" in text and "`old.json`: of an earlier form" in text
@@ -163,6 +166,16 @@ def test_a_method_nearer_than_ours_is_called_so():
     rows = [row(method, "small", k, tre=tre + k) for method, tre in (("pymasr", 2.0), ("ants", 1.5)) for k in range(3)]
     sentence = accuracy.headlines(rows, ["ants", "pymasr"])[0]
     assert "`ants` comes nearest, 0.500 [0.500, 0.500] mm nearer on the 3 cases" in sentence
+
+
+def test_another_network_in_our_engine_is_no_other_tool():
+    rows = [{**row("ants", "small", n), "method": method, "tre": tre} for n in range(4)
+            for method, tre in (("pymasr", 1.0), ("voxelmorph-nmi", 1.5), ("voxelmorph-dsir", 1.2), ("ants", 2.0))]
+    sentence = accuracy.headlines(rows, accuracy.ordered(rows))[0]
+    assert "of 1 methods of other tools `ants` comes nearest" in sentence
+    untrained = {**rows[0], "method": "voxelmorph-mind", "failure": "not trained: COMMAND"}
+    assert accuracy.absent([*rows, untrained], accuracy.ordered(rows)) == [
+        "Not trained where this was measured, and so not in the tables: `voxelmorph-mind`."]
 
 
 def test_a_missing_folder_and_a_readme_without_its_place_are_told(results, capsys):
