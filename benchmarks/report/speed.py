@@ -15,7 +15,7 @@ BATCH = collect.Form(("pairs", "size", "features", "preset", "pairs_per_minute",
 LARGE = collect.Form(("size", "features", "feature_memory_gib", "seconds", "tre_start", "tre", "peak_memory_gib"))
 ITK_METRIC = collect.Form(("rows", "shape", "threads"), ("transform", "metric", "cpu_ms", "wall_ms", "cpu_ratio"))
 #: What scaling fits, and how it is called in the table.
-QUANTITIES = {"seconds": "exponent of seconds", "extra_mib": "of extra memory"}
+QUANTITIES = {"seconds": "exponent of seconds", "extra_mib": "of memory"}
 
 
 def size(shape: list[int]) -> str:
@@ -54,11 +54,20 @@ def _fastest(rows: list[dict]) -> list[str]:
 
 def scaling(result: collect.Result, tag: str) -> Section:
     fits = {(fit["what"], fit["threads"], fit["quantity"]): fit["exponent"] for fit in result.content["fits"]}
-    lines = [(what, str(threads), *(number(fits.get((what, threads, quantity)), 2) for quantity in QUANTITIES))
-             for what, threads in dict.fromkeys((what, threads) for what, threads, _ in fits)]
     sizes = sorted({row["voxels"] for row in result.rows})
-    blocks = [f"Time and memory from {sizes[0]} to {sizes[-1]} voxels; exponents of fits to the logarithms, 1 where "
-              "twice the voxels take twice as much.", table(("what", "threads", *QUANTITIES.values()), lines)]
+    cells = {(row["what"], row["threads"], row["voxels"]): row for row in result.rows if "seconds" in row}
+    lines = []
+    for what, threads in dict.fromkeys((what, threads) for what, threads, _ in fits):
+        mine = [cells.get((what, threads, voxels)) for voxels in sizes]
+        largest = [row["extra_mib"] for row in mine if row][-1]
+        lines.append((what, str(threads), *("-" if row is None else f"{row['seconds']:.3g}" for row in mine),
+                      f"{largest:.0f}", *(number(fits.get((what, threads, quantity)), 2) for quantity in QUANTITIES)))
+    loads = [row["load"] for row in result.rows if "load" in row]
+    measured_at = f" Load of the machine {min(loads):.1f} to {max(loads):.1f}." if loads else ""
+    blocks = ["Seconds, and extra memory of the largest size, results included; exponents of fits to the logarithms "
+              f"against voxels, 1 where twice the voxels take twice as much.{measured_at}",
+              table(("what", "threads", *(f"{round(voxels ** (1 / 3))}^3, s" for voxels in sizes), "largest, MiB",
+                     *QUANTITIES.values()), lines)]
     lacking = [f"{row['what']}, {row['voxels']} voxels, threads {row['threads']}: "
                f"{row['failure'] if 'failure' in row else row.get('skipped', 'no reason given')}"
                for row in result.rows if "seconds" not in row]
