@@ -26,7 +26,7 @@ from pymasr.errors import InputError
 from pymasr.features import parse
 
 #: What is compared, beside "nmi" any sum of descriptors.
-LOSSES = ("nmi", "mind", "dns", "dsir")
+LOSSES = ("nmi", "mind", "dns", "dsir", "masr")
 
 
 def ray_cell(row: dict) -> str:

@@ -13,7 +13,8 @@ from benchmarks.report import collect
 from benchmarks.report.markdown import folded, number, table
 from benchmarks.report.section import Section
 
-LANDSCAPES = collect.Form(row_fields=("pair", "loss", "plane", "rays", "agreement", *curves.KINDS))
+LANDSCAPES = collect.Form(row_fields=("pair", "loss", "plane", "rays", "agreement", *curves.KINDS),
+                          key=("pair", "loss"))
 DISCRIMINABILITY = collect.Form(row_fields=("pair", "descriptor", "queries", "rank_median", "within_1", "within_2",
                                             "contrast"))
 DESCRIPTORS = collect.Form(row_fields=("descriptor", "training_steps"))
