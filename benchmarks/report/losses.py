@@ -17,13 +17,16 @@ LANDSCAPES = collect.Form(row_fields=("pair", "loss", "plane", "rays", "agreemen
                           key=("pair", "loss"))
 DISCRIMINABILITY = collect.Form(row_fields=("pair", "descriptor", "queries", "rank_median", "within_1", "within_2",
                                             "contrast"))
+#: What is ours among the losses.
+OURS = {"masr": "the default features", "dsir": "the learned descriptor alone"}
 DESCRIPTORS = collect.Form(row_fields=("descriptor", "training_steps"))
 
 
 def landscapes(result: collect.Result, tag: str) -> Section:
-    rows = result.rows
+    pairs = list(dict.fromkeys(row["pair"] for row in result.rows))
+    rows = sorted(result.rows, key=lambda row: pairs.index(row["pair"]))  # which may be of several files
     figures = {}
-    for pair in dict.fromkeys(row["pair"] for row in rows):
+    for pair in pairs:
         mine = {row["loss"]: row for row in rows if row["pair"] == pair}
         name = in_register.figure_name("landscapes", f"{pair}{tag}")
         figures[name] = functools.partial(landscapes_figure.draw, mine, pair)
@@ -54,26 +57,30 @@ def _mean_of_losses(rows: Sequence[dict], value: Callable[[dict], float]) -> dic
             for loss in dict.fromkeys(row["loss"] for row in rows)}
 
 
+def _listed(values: dict[str, float], digits: int) -> str:
+    """Ours first."""
+    names = sorted(values, key=lambda loss: list(OURS).index(loss) if loss in OURS else len(OURS))
+    return ", ".join(f"{values[loss]:.{digits}f} with " + (f"{OURS[loss]} (`{loss}`)" if loss in OURS else f"`{loss}`")
+                     for loss in names)
+
+
 def _captured(rows: Sequence[dict]) -> list[str]:
     """From how far a registration comes downhill."""
     voxels = _mean_of_losses(rows, lambda row: row["rays"]["capture"])
-    if "dsir" not in voxels or len(voxels) < 2:
+    if len(voxels) < 2:
         return []
-    others = ", ".join(f"{value:.1f} with `{loss}`" for loss, value in voxels.items() if loss != "dsir")
-    return ["Shifted and turned at once, in random ways, an image finds its way back downhill from "
-            f"{voxels['dsir']:.1f} voxels with the learned descriptor (`dsir`), {others}: "
-            f"means over {len({row['pair'] for row in rows})} pairs."]
+    return ["Capture range in voxels, of images shifted and turned at once in random ways: "
+            f"{_listed(voxels, 1)}; means over {len({row['pair'] for row in rows})} pairs."]
 
 
 def _downhill(rows: Sequence[dict]) -> list[str]:
     """From as far as the gradient was taken."""
     far = list(rows[0]["agreement"])[-1]
     cosine = _mean_of_losses(rows, lambda row: row["agreement"][far])
-    if "dsir" not in cosine or len(cosine) < 2:
+    if len(cosine) < 2:
         return []
-    others = ", ".join(f"{value:.2f} with `{loss}`" for loss, value in cosine.items() if loss != "dsir")
-    return [f"{far} voxels off, the cosine between the way downhill and the way back is {cosine['dsir']:.2f} with the "
-            f"learned descriptor (`dsir`), {others}: means over {len({row['pair'] for row in rows})} pairs."]
+    return [f"{far} voxels off, the cosine between the way downhill and the way back is {_listed(cosine, 2)}; means "
+            f"over {len({row['pair'] for row in rows})} pairs."]
 
 
 def discriminability(result: collect.Result, tag: str) -> Section:

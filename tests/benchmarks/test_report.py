@@ -101,7 +101,7 @@ def test_a_page_of_all_that_was_measured(results, capsys):
     assert "`pymasr` ends 1.150 [1.075, 1.225] mm from the truth, mean of 8 cases that start 4.00 mm off" in head
     assert "of 2 methods of other tools `ants` comes nearest, 0.575 [" in head and "farther off on the 8 cases" in head
     assert "its mean TRE is 0.500 [0.500, 0.500] times that of NMI (`pymasr-nmi`)" in head
-    assert "from 9.5 voxels with the learned descriptor (`dsir`), 10.5 with `nmi`: means over 1 pairs" in head
+    assert ": 9.5 with the learned descriptor alone (`dsir`), 10.5 with `nmi`; means over 1 pairs" in head
     assert "| 10.5 (75 25) | 0.90 0.80 |" in text and "| a pair | `nmi` | 0.1 | 0.1 | 0.1 | 0.1 |" in text
     assert head.count("\n- ") == page.HEADLINES
     assert text.count("python -m benchmarks.kernels -o FILE` on A processor, 2 cores") == 1
