@@ -35,7 +35,7 @@ def landscapes(result: collect.Result, tag: str) -> Section:
                 for kind in curves.KINDS),
               ray_cell(row), " ".join(f"{cosine:.2f}" for cosine in row["agreement"].values())) for row in rows]
     kinds = [f"{kind}, {unit}" for kind, (_, unit) in curves.KINDS.items()]
-    reach = ", ".join(f"{positions[-1]} {unit}" for positions, unit in curves.KINDS.values())
+    reach = ", ".join(str(positions[-1]) for positions, _ in curves.KINDS.values())
     far, distances = " ".join(rows[0]["rays"]["from"]), " ".join(rows[0]["agreement"])
     blocks = ["The loss of images in register as one of them is moved away: capture range (on both sides, at most "
               f"{reach}) / false minima / distance of the least value from the truth, means over axes; along random "
@@ -69,7 +69,7 @@ def _captured(rows: Sequence[dict]) -> list[str]:
     voxels = _mean_of_losses(rows, lambda row: row["rays"]["capture"])
     if len(voxels) < 2:
         return []
-    return ["Capture range in voxels, of images shifted and turned at once in random ways: "
+    return [f"Capture range in voxels, at most {curves.RAY}, of images shifted and turned at once in random ways: "
             f"{_listed(voxels, 1)}; means over {len({row['pair'] for row in rows})} pairs."]
 
 
